@@ -1,0 +1,1 @@
+"""The same Trader over stored candles."""

@@ -1,0 +1,1 @@
+"""Venues: any exchange through ccxt, the paper venue, and a local exchange that speaks Binance spot."""

@@ -1,0 +1,1 @@
+"""Numbers computed from candles, each from the past alone."""

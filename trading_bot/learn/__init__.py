@@ -1,0 +1,1 @@
+"""Learning over time: regimes, the ensemble's weights, each strategy's record."""

@@ -1,0 +1,42 @@
+"""What the user may set about regimes and the ensemble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegimeConfig:
+    """How sure and how patient the regime detector is."""
+
+    min_bars: int = 3  # a new regime must last so many bars before it replaces the old one
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_bars <= 500:
+            raise ValueError(f"regime.min_bars should be between 1 and 500, is {self.min_bars}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """How weights follow regime and record, and when their sum is a signal."""
+
+    method: Literal["table"] = "table"
+    threshold: float = 0.20  # |score| from which the ensemble has an opinion
+    floor: float = 0.02  # no strategy weighs less
+    max_step: float = 0.05  # no weight moves further in one bar
+    window: int = 50  # trades a strategy is judged by
+    min_trades: int = 10  # trades at which the record counts half
+    log_change: float = 0.05  # a weight change from which it is a line in the log
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("threshold", 0.0, 1.0),
+            ("floor", 0.0, 0.5),
+            ("max_step", 0.001, 1.0),
+            ("window", 1, 10_000),
+            ("min_trades", 1, 10_000),
+            ("log_change", 0.0, 1.0),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"ensemble.{name} should be between {low} and {high}, is {getattr(self, name)}")

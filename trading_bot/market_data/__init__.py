@@ -1,0 +1,1 @@
+"""Where candles come from: exchanges, files, a synthetic market; cached and validated."""

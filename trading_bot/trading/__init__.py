@@ -1,0 +1,1 @@
+"""The decision loop: strategies, order protocol, risk, portfolio, shadow books, the trader."""
