@@ -49,6 +49,26 @@ def timeframe_ms(timeframe: str) -> int:
     return int(match[1]) * _UNIT_MS[match[2]]
 
 
+ANCHOR_BARS = 512
+
+
+def anchor(time: int, length: int, warmup: int) -> int:
+    """Open time at which the window for the bar at `time` begins, whoever computes it.
+
+    The largest multiple of 512 bar lengths (counted from the epoch) that leaves at least `warmup` bar lengths before
+    `time`: values computed recursively (EMA, Wilder) then start from the same bar in a backtest, live and after a
+    restart, and the window never grows beyond `warmup` + 512 bars.
+
+    Parameters
+    ----------
+    time : open of the newest bar of the window, UTC ms
+    length : one bar, ms (see `timeframe_ms`)
+    warmup : bars wanted before `time`
+    """
+    step = ANCHOR_BARS * length
+    return (time - warmup * length) // step * step
+
+
 @dataclass(frozen=True, slots=True)
 class Instrument:
     """One tradable pair with the venue's filters. Prices are multiples of `tick`, quantities of `lot`."""
