@@ -35,22 +35,10 @@ class ExchangeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyntheticConfig:
-    """The built-in synthetic market: seeded, its true regimes known."""
-
-    seed: int = 7
-    symbols: tuple[str, ...] = ("BTC/USDT", "ETH/USDT", "ADA/USDT")
-    timeframe: str = "1h"
-    bars: int = 50_000
-    start: str = "2024-01-01"
-
-
-@dataclass(frozen=True, kw_only=True)
 class MarketConfig:
     """What the local exchange replays, and how fast."""
 
-    candles: str | tuple[str, ...] = "synthetic"  # or a path, or several
-    synthetic: SyntheticConfig = SyntheticConfig()
+    candles: str | tuple[str, ...] = "synthetic"  # or a path, or several; `synthetic:` sets that market
     history: int = 600  # bars that are there from the start
     candles_per_second: float | Literal["lockstep"] = 2.0
     max_bars: int = 0  # end the replay after so many bars beyond the history; 0: when the candles end
