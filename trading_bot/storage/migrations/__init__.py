@@ -1,0 +1,4 @@
+"""The history of the tables, oldest first. A new revision's name is appended here (a test holds both together)."""
+
+REVISIONS = ("r0001_initial",)
+HEAD = REVISIONS[-1]
