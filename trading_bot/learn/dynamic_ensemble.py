@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from trading_bot.domain.market import Floats, Regime
+from trading_bot.learn.affinity import TABLE, Affinity
 from trading_bot.learn.config import EnsembleConfig
 from trading_bot.learn.performance_tracker import PerformanceTracker, StrategyMetrics
 from trading_bot.learn.regime_detector import RegimeDetector, RegimeReading
@@ -23,24 +24,6 @@ from trading_bot.learn.weight_step import on_floored_simplex, performance_terms,
 
 __all__ = ["DynamicEnsemble", "PerformanceTracker", "RegimeDetector", "RegimeReading", "StrategyMetrics", "WeightShift"]
 
-Affinity = Mapping[Regime, float]
-
-
-def _affinity(trending: float, ranging: float, volatile: float, choppy: float) -> Affinity:
-    return {
-        Regime.TRENDING: trending,
-        Regime.RANGING: ranging,
-        Regime.VOLATILE: volatile,
-        Regime.CHOPPY: choppy,
-    }
-
-
-# The base weights of the three strategies this ensemble was designed around; any other declares its own affinity.
-TABLE: Mapping[str, Affinity] = {
-    "atr_breakout": _affinity(0.5, 0.2, 0.4, 0.1),
-    "rsi_mean_reversion": _affinity(0.2, 0.5, 0.4, 0.6),
-    "macd_momentum": _affinity(0.3, 0.3, 0.2, 0.3),
-}
 _TERMS = ("win rate", "profit factor", "max drawdown", "losing streak")
 _NOTABLE = 0.05  # a change of a multiplier's logarithm worth a word beside a change of regime
 

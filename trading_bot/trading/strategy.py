@@ -25,8 +25,19 @@ import numpy.typing as npt
 
 from trading_bot.domain.market import Candles, Floats, Regime
 from trading_bot.errors import StrategyError
+from trading_bot.learn.affinity import Affinity, by_regime
 
-Sides = npt.NDArray[np.int8]
+__all__ = [
+    "Affinity",
+    "Signals",
+    "Strategy",
+    "StrategyFiles",
+    "by_regime",
+    "load_file",
+    "load_strategies",
+    "read_signals",
+    "scan_strategies",
+]
 
 _ATTRIBUTES = ("name", "warmup", "affinity", "signals")
 
@@ -52,7 +63,7 @@ class Strategy(Protocol):
     def warmup(self) -> int: ...
 
     @property
-    def affinity(self) -> Mapping[Regime, float]: ...
+    def affinity(self) -> Affinity: ...
 
     def signals(self, candles: Candles) -> Any:
         """`Signals`, or a DataFrame with columns side and confidence, one row for each candle."""
