@@ -1,0 +1,107 @@
+"""What the bot thinks of one symbol at the close of one bar: regime, weights, signals, score. Nothing here acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trading_bot.domain.journal import RegimeChange, WeightChange
+from trading_bot.domain.market import Candles
+from trading_bot.learn.dynamic_ensemble import DynamicEnsemble, RegimeDetector
+from trading_bot.learn.performance_tracker import StrategyMetrics
+from trading_bot.trading.strategy_panel import StrategyFailure, StrategyPanel
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One symbol's outlook. `side` is the ensemble's target: +1 be long, -1 be flat, 0 keep what is held."""
+
+    symbol: str
+    candles: Candles
+    regime: str
+    confidence: float
+    regime_features: Mapping[str, float]
+    weights: Mapping[str, float]
+    signals: Mapping[str, tuple[int, float]]
+    score: float
+    side: int
+    shares: Mapping[str, float]
+    regime_change: RegimeChange | None = None
+    weight_change: WeightChange | None = None
+    failures: Sequence[StrategyFailure] = ()
+
+    def face(self) -> dict[str, Any]:
+        """What `status` shows of this view."""
+        return {
+            "regime": self.regime,
+            "confidence": self.confidence,
+            "weights": dict(self.weights),
+            "score": self.score,
+            "close": float(self.candles.close[-1]),
+            "timeframe": self.candles.timeframe,
+        }
+
+
+def shares_of(weights: Mapping[str, float], signals: Mapping[str, tuple[int, float]]) -> dict[str, float]:
+    """How much of a long score came from each strategy that voted for it; the shares sum to 1."""
+    votes = {name: weights.get(name, 0.0) * confidence for name, (side, confidence) in signals.items() if side > 0}
+    total = sum(votes.values())
+    return {name: vote / total for name, vote in votes.items()} if total > 0 else {}
+
+
+@dataclass(slots=True)
+class Outlook:
+    """Forms the views of one symbol, bar after bar; remembers its regime and weights."""
+
+    symbol: str
+    panel: StrategyPanel
+    detector: RegimeDetector
+    ensemble: DynamicEnsemble
+    regime: str = ""
+    regime_bars: int = 0
+
+    def look(self, candles: Candles, metrics: Mapping[str, StrategyMetrics], run_id: str) -> View:
+        """The view after the newest of `candles`."""
+        time = int(candles.time[-1])
+        reading = self.detector.detect(candles)
+        change = None
+        if reading.regime.value != self.regime:
+            change = RegimeChange(
+                self.symbol, time, self.regime, reading.regime.value, reading.confidence, dict(reading.features),
+                self.regime_bars, run_id,
+            )  # fmt: skip
+            self.regime, self.regime_bars = reading.regime.value, 0
+        self.regime_bars += 1
+        weights = self.ensemble.reweigh(reading, metrics)
+        moved = self.ensemble.last_change
+        signals = self.panel.answers(candles)
+        sides = {name: side for name, (side, _) in signals.items()}
+        confidences = {name: confidence for name, (_, confidence) in signals.items()}
+        side, _ = self.ensemble.get_weighted_signal(sides, confidences)
+        return View(
+            symbol=self.symbol,
+            candles=candles,
+            regime=self.regime,
+            confidence=reading.confidence,
+            regime_features=reading.features,
+            weights=weights,
+            signals=signals,
+            score=self.ensemble.score(sides, confidences),
+            side=side,
+            shares=shares_of(weights, signals),
+            regime_change=change,
+            weight_change=None
+            if moved is None
+            else WeightChange(self.symbol, time, moved.old, moved.new, moved.because, run_id),
+            failures=tuple(self.panel.failures),
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """Regime and weights, JSON-able."""
+        return {"regime": self.regime, "bars": self.regime_bars, "ensemble": self.ensemble.snapshot()}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on from `snapshot`."""
+        self.regime, self.regime_bars = saved["regime"], saved["bars"]
+        self.ensemble.restore(saved["ensemble"])  # weights of other strategies than today's are not taken up
