@@ -81,6 +81,11 @@ def reading_engine(url: URL, wait_seconds: float) -> Engine:
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
+def lock_engine(url: URL, name: str) -> Engine:
+    """One PostgreSQL session for a lock that is held for the life of the process, under a name others can read."""
+    return _postgres_engine(url, 10.0, name).execution_options(isolation_level="AUTOCOMMIT")
+
+
 def _sqlite_engine(url: URL, wait_seconds: float, begin: str, mode: str) -> Engine:
     def connect() -> sqlite3.Connection:
         target = ":memory:" if url.database is None else f"file:{quote(url.database)}?mode={mode}"
@@ -119,7 +124,7 @@ def _sqlite_engine(url: URL, wait_seconds: float, begin: str, mode: str) -> Engi
     return engine
 
 
-def _postgres_engine(url: URL, wait_seconds: float) -> Engine:
+def _postgres_engine(url: URL, wait_seconds: float, name: str = "trading_bot") -> Engine:
     options = {
         "lock_timeout": f"{int(wait_seconds * 1000)}",
         "statement_timeout": f"{int(max(STATEMENT_TIMEOUT, wait_seconds * 2) * 1000)}",
@@ -133,7 +138,7 @@ def _postgres_engine(url: URL, wait_seconds: float) -> Engine:
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT,
                 "options": settings,
-                "application_name": "trading_bot",
+                "application_name": name,
             },
         )
     except (ModuleNotFoundError, NoSuchModuleError):
