@@ -152,12 +152,12 @@ class CandleSeries:
     def _place(self, candles: Candles, room: int = 0) -> None:
         """Begin a new buffer with `candles`; views of the old one stay as they are."""
         size = 2 * self._keep + len(candles) + room
-        self._end = len(candles)
-        self._columns: list[npt.NDArray[np.generic]] = []
+        columns: list[npt.NDArray[np.generic]] = []
         for name in _NAMES:
             column = np.empty(size, np.int64 if name == "time" else np.float64)
-            column[: self._end] = getattr(candles, name)
-            self._columns.append(column)
+            column[: len(candles)] = getattr(candles, name)
+            columns.append(column)
+        self._columns, self._end = columns, len(candles)
 
 
 def _without(candles: Candles, times: npt.NDArray[np.int64]) -> Candles:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from trading_bot.market_data.candle_checks import Fault, on_grid, sift
 
 PAGE = 1000  # what Binance gives at most; venues that give less are asked again from where they stopped
 DEFAULT_LIMIT = 500
+REPORTED = 20  # bad rows of one reply that get a line in the log
 
 _COLUMNS = 6
 
@@ -101,7 +103,7 @@ class CcxtCandles:
         name = f"{symbol} {timeframe}"
         with self._translate(f"give candles of {name}"):
             rows = self._client.fetch_ohlcv(symbol, timeframe, since, limit)
-        raw, unreadable = _table(symbol, timeframe, rows)
+        raw, positions, unreadable = _table(symbol, timeframe, rows)
         good, faults = sift(raw)
         times = np.concatenate([raw.time, np.array([fault.time for fault in unreadable], dtype=np.int64)])
         if len(times) and not (on_grid(times, timeframe) & (times > 0)).any():
@@ -110,7 +112,8 @@ class CcxtCandles:
                 f"{self._client.id} answered no candles of {name}: none of {len(rows)} rows begins at a multiple of "
                 f"{timeframe}, the first is {shown}; ask again, and if it stays so, check that the venue has them"
             )
-        for fault in sorted([*unreadable, *faults], key=lambda fault: fault.row)[:20]:
+        broken = [*unreadable, *(replace(fault, row=positions[fault.row - 1]) for fault in faults)]
+        for fault in sorted(broken, key=lambda fault: fault.row)[:REPORTED]:
             event("candles", name, f"left out: {fault}", level="WARNING")
         return good
 
@@ -124,14 +127,14 @@ def _concatenated(pages: list[Candles]) -> Candles:
     if len(pages) == 1:
         return pages[0]
     time = np.concatenate([page.time for page in pages])
-    prices = (
+    opens, highs, lows, closes, volumes = (
         np.concatenate([getattr(page, name) for page in pages]) for name in ("open", "high", "low", "close", "volume")
     )
-    return Candles(pages[0].symbol, pages[0].timeframe, time, *prices)
+    return Candles(pages[0].symbol, pages[0].timeframe, time, opens, highs, lows, closes, volumes)
 
 
-def _table(symbol: str, timeframe: str, rows: Any) -> tuple[Candles, list[Fault]]:
-    """Rows as ccxt gives them as columns; those that are no six numbers left out."""
+def _table(symbol: str, timeframe: str, rows: Any) -> tuple[Candles, list[int], list[Fault]]:
+    """Rows as ccxt gives them as columns, each one's place in the reply, and those that are no six numbers."""
     if not isinstance(rows, list):
         raise CandleDataError(
             f"wanted a list of candles of {symbol} {timeframe}, found {type(rows).__name__}; ask again"
@@ -139,17 +142,20 @@ def _table(symbol: str, timeframe: str, rows: Any) -> tuple[Candles, list[Fault]
     unreadable: list[Fault] = []
     numbers: list[list[float]] = []
     times: list[int] = []
+    positions: list[int] = []
     for position, row in enumerate(rows, start=1):
         time = _time(row)
         if time is not None and len(row) >= _COLUMNS and all(map(_is_number, row[1:_COLUMNS])):
             times.append(time)
+            positions.append(position)
             numbers.append(row[1:_COLUMNS])
         else:
             found = f"wanted time and five numbers, found {str(row)[:120]!r}"
             unreadable.append(Fault(position, -1 if time is None else time, found))
     values = np.array(numbers, dtype=np.float64).reshape(-1, _COLUMNS - 1)
     opens, highs, lows, closes, volumes = (values[:, i] for i in range(_COLUMNS - 1))
-    return Candles(symbol, timeframe, np.array(times, np.int64), opens, highs, lows, closes, volumes), unreadable
+    candles = Candles(symbol, timeframe, np.array(times, np.int64), opens, highs, lows, closes, volumes)
+    return candles, positions, unreadable
 
 
 def _time(row: Any) -> int | None:

@@ -12,7 +12,7 @@ from trading_bot.domain.market import Candles, timeframe_ms
 from trading_bot.errors import CandleDataError, ConfigurationError
 from trading_bot.logs import event
 from trading_bot.market_data.candle_checks import gaps, utc
-from trading_bot.market_data.candle_files import SUFFIXES, candle_files, missing, read
+from trading_bot.market_data.candle_files import SUFFIXES, candle_files, missing, parse_name, read
 
 
 class FileCandles:
@@ -128,8 +128,8 @@ def _stored(path: Path) -> StoredCandles:
     try:
         candles, _ = read(path)
     except CandleDataError as error:
-        stem = path.name.partition(".")[0]
-        return StoredCandles(path, stem.rpartition("-")[0], stem.rpartition("-")[2], problem=str(error))
+        symbol, timeframe = parse_name(path) or (path.name, "1h")
+        return StoredCandles(path, symbol, timeframe, problem=str(error))
     holes = gaps(candles)
     length = timeframe_ms(candles.timeframe)
     return StoredCandles(
