@@ -9,6 +9,7 @@ TradingBotError                 exit code 1
 │   ├── ExchangeThrottled       asked too often: wait `retry_after` seconds
 │   └── ExchangeDenied          the key is wrong, revoked or lacks a permission: trading must stop
 ├── StorageError                the database cannot be opened, written or migrated
+│   └── NoDatabase              there is none yet: the bot has not run
 ├── NotRunning                  exit code 3: a control verb found no daemon
 ├── AlreadyRunning              a second daemon on the same data
 ├── CommandTimeout              exit code 5: the daemon did not answer in time
@@ -58,6 +59,10 @@ class ExchangeDenied(ExchangeError):
 
 class StorageError(TradingBotError):
     """The database cannot be opened, written or migrated."""
+
+
+class NoDatabase(StorageError):
+    """There is no database yet."""
 
 
 class NotRunning(TradingBotError):

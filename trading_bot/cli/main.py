@@ -77,7 +77,7 @@ class Verbs(click.Group):
         except TradingBotError as error:
             _report(str(error), error, ctx)
             ctx.exit(error.exit_code)
-        except Exception as error:  # noqa: BLE001 - the last place where it can become a line fit for a user
+        except Exception as error:
             cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             _report(f"unexpected {cause} (-vv shows where)", error, ctx)
             ctx.exit(1)

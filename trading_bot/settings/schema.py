@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from trading_bot.exchange.config import LOCAL, ExchangeConfig, MarketConfig, PaperConfig
 from trading_bot.learn.config import EnsembleConfig, RegimeConfig
 from trading_bot.logs import LoggingConfig
+from trading_bot.market_data.config import SyntheticConfig
+from trading_bot.matching import MatchingConfig
 from trading_bot.trading.config import TradingConfig
 
 PREFIX = "TRADING_BOT__"
@@ -56,7 +58,9 @@ class Settings(TradingConfig):
     live_trading_confirmed: bool = False
     exchange: ExchangeConfig = ExchangeConfig()
     market: MarketConfig = MarketConfig()
+    synthetic: SyntheticConfig = SyntheticConfig()
     paper: PaperConfig = PaperConfig()
+    matching: MatchingConfig = MatchingConfig()
     regime: RegimeConfig = RegimeConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
     logging: LoggingConfig = LoggingConfig()

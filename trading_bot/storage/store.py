@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from trading_bot.errors import StorageError
+from trading_bot.errors import NoDatabase, StorageError
 from trading_bot.storage.engines import (
     is_memory,
     opening_failed,
@@ -49,10 +49,12 @@ def open_readonly(url: str) -> SqlStore:
     Raises
     ------
     ConfigurationError, StorageError
-        As `open_store`; also if there is no database yet or its tables are older than this program.
+        As `open_store`; also if its tables are older than this program.
+    NoDatabase
+        If there is none yet.
     """
     parsed = parsed_url(url)
-    missing = StorageError(f"no database at {shown(parsed)}: has the bot run yet?")
+    missing = NoDatabase(f"no database at {shown(parsed)}: has the bot run yet?")
     if is_memory(parsed) or (parsed.drivername == "sqlite" and not Path(parsed.database or "").is_file()):
         raise missing
     engine = reading_engine(parsed, wait_seconds=5.0)
