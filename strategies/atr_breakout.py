@@ -23,6 +23,5 @@ class AtrBreakout:
         long = distance > BREAKOUT
         out = distance < -0.1
         side = np.where(long, 1, np.where(out, -1, 0))
-        # a breakout of 3 ATR, or a close 1.5 ATR below the middle, is as sure as it gets
-        confidence = np.where(long, distance / 3.0, 0.3 - distance * 0.7 / BREAKOUT)
-        return Signals(side, np.where(side == 0, 0.0, np.clip(confidence, 0.0, 1.0)))
+        # a close 3 ATR away from the middle is as sure as it gets
+        return Signals(side, np.where(side == 0, 0.0, np.clip(np.abs(distance) / 3.0, 0.0, 1.0)))

@@ -25,5 +25,5 @@ class BollingerReversion:
         out = score > 0.25
         side = np.where(long, 1, np.where(out, -1, 0))
         # three deviations below is as good a purchase as it gets, two above as good a sale
-        depth = np.where(long, -score - DEVIATIONS, score / DEVIATIONS)
-        return Signals(side, np.where(side == 0, 0.0, 0.3 + 0.7 * np.clip(depth, 0.0, 1.0)))
+        confidence = np.where(long, 0.5 - (score + DEVIATIONS) / 2.0, score / DEVIATIONS)
+        return Signals(side, np.where(side == 0, 0.0, np.clip(confidence, 0.0, 1.0)))

@@ -25,6 +25,6 @@ class RsiMeanReversion:
         long = moving & (strength < OVERSOLD)
         out = moving & (strength > RECOVERED)
         side = np.where(long, 1, np.where(out, -1, 0))
-        # an RSI of 15 is as good a purchase as it gets, one of 80 as good a sale
-        depth = np.where(long, (OVERSOLD - strength) / 20.0, (strength - RECOVERED) / 25.0)
-        return Signals(side, np.where(side == 0, 0.0, 0.3 + 0.7 * np.clip(depth, 0.0, 1.0)))
+        # an RSI of 20 is as good a purchase as it gets, one of 80 as good a sale
+        confidence = np.where(long, 0.5 + (OVERSOLD - strength) / 30.0, (strength - RECOVERED) / 25.0)
+        return Signals(side, np.where(side == 0, 0.0, np.clip(confidence, 0.0, 1.0)))

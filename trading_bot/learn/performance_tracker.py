@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import insort
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from trading_bot import metrics
 from trading_bot.domain.account import Trade
@@ -61,11 +62,8 @@ class PerformanceTracker:
         ValueError
             If a closed trade lacks its close date or profit.
         """
-        if not trade.is_open and (trade.close_date is None or trade.close_profit is None):
-            raise ValueError(
-                f"trade {trade.id} is closed but has close_date {trade.close_date} and close_profit "
-                f"{trade.close_profit}; a closed trade needs both"
-            )
+        if not trade.is_open:
+            _row(trade)  # refused before anything is written
         if tx is None:
             with self._store.transaction() as own:
                 self._record(trade, own)
@@ -75,10 +73,13 @@ class PerformanceTracker:
     def _record(self, trade: Trade, tx: Tx) -> None:
         tx.update(trade)
         key = (trade.book, trade.strategy)
-        if key in self._books:
-            self._books[key].hear(trade)
-        else:  # through this transaction: another connection would not see the trade yet
+        kept = self._books.get(key)
+        if kept is None:  # through this transaction: another connection would not see the trade yet
             self._books[key] = self._warm(tx, key, self._window)
+        elif kept.knows(trade):  # told twice, or corrected
+            self._books[key] = self._warm(tx, key, kept.size)
+        elif not trade.is_open:
+            kept.add(trade)
 
     def metrics(self, strategy: str, last_n: int | None = None, book: str = "shadow") -> StrategyMetrics:
         """The record of `strategy` over its newest `last_n` closed trades (the window's, if not given)."""
@@ -117,32 +118,38 @@ class _Window:
     def __init__(self, trades: list[Trade], size: int) -> None:
         self.size = size
         self._rows = sorted(_row(trade) for trade in trades)
-        self._ids = {trade.id for trade in trades}
         self._answers: dict[int, StrategyMetrics] = {}
 
-    def hear(self, trade: Trade) -> None:
-        if trade.id in self._ids:
-            self._rows = [row for row in self._rows if row[1] != trade.id]
-            self._ids.discard(trade.id)
-        if not trade.is_open:
-            row = _row(trade)
-            self._rows.insert(bisect_left(self._rows, row), row)
-            self._ids.add(trade.id)
-            for _, name, _ in self._rows[: -self.size]:
-                self._ids.discard(name)
-            del self._rows[: -self.size]
+    def knows(self, trade: Trade) -> bool:
+        return any(row.id == trade.id for row in self._rows)
+
+    def add(self, trade: Trade) -> None:
+        insort(self._rows, _row(trade))  # late news goes where it belongs
+        del self._rows[: -self.size]
         self._answers.clear()
 
     def metrics(self, count: int) -> StrategyMetrics:
         if count not in self._answers:
-            self._answers[count] = measure([profit for _, _, profit in self._rows[-count:]])
+            self._answers[count] = measure([row.profit for row in self._rows[-count:]])
         return self._answers[count]
 
 
-def _row(trade: Trade) -> tuple[datetime, str, float]:
+class _Row(NamedTuple):
+    """What is kept of a closed trade; sorts as the Store orders closed trades."""
+
+    close_date: datetime
+    open_date: datetime
+    id: str
+    profit: float
+
+
+def _row(trade: Trade) -> _Row:
     if trade.close_date is None or trade.close_profit is None:
-        raise ValueError(f"trade {trade.id} is closed without close_date or close_profit; its row is damaged")
-    return trade.close_date, trade.id, float(trade.close_profit)
+        raise ValueError(
+            f"trade {trade.id} is closed but has close_date {trade.close_date} and close_profit "
+            f"{trade.close_profit}; a closed trade needs both"
+        )
+    return _Row(trade.close_date, trade.open_date, trade.id, float(trade.close_profit))
 
 
 def _check_count(name: str, value: int) -> None:
