@@ -82,8 +82,10 @@ def redact(text: str) -> str:
     return text
 
 
-def setup(config: LoggingConfig, logfile: Path, *, console: bool = True) -> None:
+def setup(config: LoggingConfig, logfile: Path, *, console: bool = True, link: bool = True) -> None:
     """Send the log to `logfile` and, at its own level, to the terminal (standard error).
+
+    With `link`, ./bot_debug.log leads to it, so that `tail -f bot_debug.log` works where the user starts.
 
     Raises
     ------
@@ -105,9 +107,15 @@ def setup(config: LoggingConfig, logfile: Path, *, console: bool = True) -> None
         **safe,
     )
     if console:
-        logger.add(sys.stderr, level=config.console_level, format=_console_line, filter=_Repeats(), **safe)
+        logger.add(sys.stderr, level=config.console_level, format=_console_line, filter=_Console(), **safe)
     _route_standard_logging()
-    _link(logfile)
+    if link:
+        _link(logfile)
+
+
+def last_words(text: str) -> None:
+    """Write why the program ends to the log file alone: the terminal is told by whoever ends it."""
+    logger.bind(console=False).error("{}", text)
 
 
 class _Repeats:
@@ -132,6 +140,13 @@ class _Repeats:
             first, count = now, 0
         self._seen[text] = (first, count + 1)
         return count < self._allowed
+
+
+class _Console(_Repeats):
+    """What the terminal is spared besides repeats: lines meant for the file alone."""
+
+    def __call__(self, record: Record) -> bool:
+        return bool(record["extra"].get("console", True)) and super().__call__(record)
 
 
 def _clean(record: Record) -> None:
