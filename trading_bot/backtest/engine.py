@@ -1,0 +1,68 @@
+"""The same `Trader` over stored candles: bars come from arrays, orders are matched here, market time rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from trading_bot.backtest.report import summarise
+from trading_bot.domain.market import Candles, anchor
+from trading_bot.exchange.replay import ReplayMarket
+from trading_bot.ports import MarketEnded, Store
+from trading_bot.trading.events import BarsClosed
+from trading_bot.trading.recovery import Surroundings, recover
+from trading_bot.trading.trader import Trader
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestResult:
+    """`summary` is JSON-able; `store` holds every decision, order, fill and trade of the run."""
+
+    summary: dict[str, Any]
+    store: Store
+
+
+def run(
+    trader: Trader,
+    market: ReplayMarket,
+    candles: Mapping[str, Candles],
+    quote: str,
+    name: str,
+    on_bar: Callable[[int, int], None] = lambda done, total: None,
+) -> BacktestResult:
+    """Decide every bar of `market` from its present on, then sum up."""
+    recover(
+        trader,
+        quote,
+        Surroundings(
+            market_time=market.now(),
+            now=lambda: datetime.fromtimestamp(market.now() / 1000, UTC),
+            wait=lambda seconds: None,
+            new_bot_id=lambda: "backtest",
+        ),
+    )
+    total, done = market.remaining + 1, 0
+    try:
+        while True:
+            close = market.next_close()
+            windows = windows_at(candles, close - trader.bar_ms, trader.bar_ms, trader.warmup)
+            if windows:
+                trader.on_bars(BarsClosed(close - trader.bar_ms, windows))
+            done += 1
+            on_bar(done, total)
+    except MarketEnded:
+        pass
+    return BacktestResult(summarise(trader, candles, name), trader.store)
+
+
+def windows_at(candles: Mapping[str, Candles], time: int, bar_ms: int, warmup: int) -> dict[str, Candles]:
+    """Each symbol's anchored window ending with the bar that opened at `time`; without that bar it is left out."""
+    first = anchor(time, bar_ms, warmup)
+    windows = {}
+    for symbol, rows in candles.items():
+        stop = int(rows.time.searchsorted(time, "right"))
+        if stop and rows.time[stop - 1] == time:
+            windows[symbol] = rows[int(rows.time.searchsorted(first)) : stop]
+    return windows

@@ -1,0 +1,217 @@
+"""The daemon: lock, recover, then one loop that consumes one queue until it is told to stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from queue import Empty, Queue
+from types import FrameType
+from typing import Any
+
+from loguru import logger
+
+from trading_bot.bootstrap import Bot, build_bot, new_bot_id
+from trading_bot.domain.journal import Command, Decision, EquityPoint, JobRun, Run, Snapshot
+from trading_bot.errors import ExchangeDenied, ExchangeError, StorageError
+from trading_bot.logs import event
+from trading_bot.service.jobs import Jobs
+from trading_bot.settings import Settings
+from trading_bot.storage.lock import DataLock
+from trading_bot.trading.commands import obey
+from trading_bot.trading.events import BarsClosed, CommandGiven, Event, OrdersDue, ReconcileDue, Stop
+from trading_bot.trading.memory import STATUS
+from trading_bot.trading.recovery import Surroundings, reconcile, recover
+
+DAY_MS = 86_400_000
+STORAGE_PAUSE = 1.0  # seconds between tries to write what the database refused
+
+
+@dataclass(slots=True)
+class Daemon:
+    """One life of the bot."""
+
+    bot: Bot
+    queue: Queue[Event] = field(default_factory=Queue)
+    stop_reason: str = ""
+
+    def run(self) -> str:
+        """Recover, trade until stopped, leave everything in order; why it stopped."""
+        bot = self.bot
+        jobs = Jobs(bot, self.queue, self._stopping)
+        with self._signals(bot.settings.service.shutdown_seconds), self._recorded():
+            self._expire_old_commands()
+            recover(
+                bot.trader,
+                bot.quote,
+                Surroundings(bot.clock.now(), _now, self._wait, new_bot_id, self._stopping),
+            )
+            jobs.start()
+            try:
+                self._consume()
+            finally:
+                jobs.stop()
+                event("stop", bot.trader.mode, f"stopping: {self.stop_reason}")
+                bot.feed.flush()
+        return self.stop_reason
+
+    def _consume(self) -> None:
+        while not self.stop_reason:
+            with suppress(Empty):
+                happened = self.queue.get(timeout=0.2)
+                try:
+                    self._deal_with(happened)
+                finally:
+                    self.queue.task_done()
+
+    def _deal_with(self, happened: Event) -> None:
+        """One event; nothing it can raise ends the daemon, and nothing the database refused is dropped."""
+        memory = self.bot.trader.memory
+        while not self.stop_reason:
+            try:
+                self._handle(happened)
+            except StorageError as error:
+                self._degrade("storage", f"{error}; trading waits", "ERROR")
+                self._wait(STORAGE_PAUSE)
+                continue
+            except ExchangeDenied as error:
+                memory.paused = True
+                self._degrade("exchange", f"{error}; paused until the key is mended and `trading-bot resume`", "ERROR")
+            except ExchangeError as error:
+                self._degrade("exchange", str(error), "WARNING")
+            except Exception as error:
+                logger.opt(exception=error).error("a defect: {} could not be dealt with", type(happened).__name__)
+                memory.degraded["defect"] = f"{type(error).__name__}: {error}"
+            else:
+                for part in ("storage", "exchange"):
+                    if memory.degraded.pop(part, None):
+                        event("daemon", part, "works again")
+            return
+
+    def _degrade(self, part: str, cause: str, level: str) -> None:
+        known = self.bot.trader.memory.degraded
+        if known.get(part) != cause:
+            event("daemon", part, cause, level=level)
+        known[part] = cause
+
+    def _handle(self, happened: Event) -> None:
+        trader = self.bot.trader
+        if isinstance(happened, BarsClosed):
+            trader.on_bars(happened)
+            self._prune(happened.time)
+        elif isinstance(happened, OrdersDue):
+            trader.desk.sync()
+        elif isinstance(happened, ReconcileDue):
+            trader.desk.watch_abandoned()
+            reconcile(trader)
+        elif isinstance(happened, CommandGiven):
+            self._command(happened.command)
+        elif isinstance(happened, Stop):
+            self.stop_reason = happened.reason
+
+    def _command(self, command: Command) -> None:
+        if command.name != "stop":
+            obey(self.bot.trader, command, _now())
+            return
+        with self.bot.store.transaction() as tx:
+            tx.update(dataclasses.replace(command, handled=_now(), answer="stopping"))
+        self.stop_reason = "told to by `trading-bot stop`"
+
+    def _expire_old_commands(self) -> None:
+        """What was asked of an earlier life and never answered is not carried out in this one."""
+        with self.bot.store.transaction() as tx:
+            for command in tx.find(Command, handled=None):
+                tx.update(dataclasses.replace(command, handled=_now(), answer="expired: the bot was not running"))
+
+    def _prune(self, bar_time: int) -> None:
+        """Once a day of market time: rows older than the retention go."""
+        slot = bar_time // DAY_MS
+        store, keep = self.bot.store, self.bot.settings.service.retention_days
+        if slot == self.bot.pruned_day:
+            return
+        with store.transaction() as tx:
+            if tx.add(JobRun("prune", slot, _now())):
+                for kind in (Decision, EquityPoint):
+                    tx.prune(kind, bar_time - keep * DAY_MS)
+        self.bot.pruned_day = slot
+
+    # ── one life ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """The run's row: what ran, from when to when, and why it ended."""
+        bot = self.bot
+        run = Run(
+            id=bot.trader.run_id,
+            mode=bot.trader.mode,
+            started=_now(),
+            configuration=bot.configuration,
+            version=bot.version,
+            candles_hash=bot.candles_hash,
+        )
+        with bot.store.transaction() as tx:
+            tx.add(run)
+        try:
+            yield
+        except BaseException as error:
+            self.stop_reason = self.stop_reason or f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            with suppress(StorageError), bot.store.transaction() as tx:
+                tx.update(dataclasses.replace(run, ended=_now(), end_reason=self.stop_reason))
+                shown = tx.get(Snapshot, STATUS)
+                if shown is not None:
+                    tx.update(Snapshot(STATUS, {**shown.value, "state": "stopped", "stop_reason": self.stop_reason}))
+
+    @contextmanager
+    def _signals(self, seconds: float) -> Iterator[None]:
+        """SIGTERM and SIGINT ask for a clean stop; one that takes too long is forced."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def asked(number: int, frame: FrameType | None) -> None:
+            if not self.stop_reason:
+                threading.Thread(target=_force_exit, args=(seconds,), daemon=True).start()
+            self.stop_reason = self.stop_reason or signal.Signals(number).name
+
+        before: dict[int, Any] = {n: signal.signal(n, asked) for n in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stopping(self) -> bool:
+        return bool(self.stop_reason)
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self.stop_reason and (left := end - time.monotonic()) > 0:
+            time.sleep(min(0.05, left))
+
+
+def run_bot(settings: Settings) -> int:
+    """Build the bot, hold its data alone, run it until it is told to stop; the exit code."""
+    run_id = f"{_now():%Y%m%dT%H%M%S}-{os.getpid()}"
+    with DataLock(settings.data_dir, run_id=run_id, db_url=settings.db_url), build_bot(settings, run_id) as bot:
+        Daemon(bot).run()
+    return 0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _force_exit(seconds: float) -> None:
+    """A stop that hangs must not keep the process alive: what matters is on disk already."""
+    time.sleep(seconds)
+    event("stop", "forced", f"a clean stop took longer than {seconds:g} s", level="ERROR")
+    logger.complete()
+    os._exit(1)

@@ -1,0 +1,194 @@
+"""What is done when: jobs look outside (clock, candles, database) and put events on the one queue. None of them trades.
+
+Market-time work follows bars; heartbeat and polls follow the wall clock. A job that fails is logged with its cause,
+counted, shown as degraded and tried again with growing pauses; it never ends the daemon.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from queue import Queue
+
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from trading_bot.bootstrap import Bot
+from trading_bot.domain.journal import Command
+from trading_bot.domain.market import Candles
+from trading_bot.errors import ExchangeError, ExchangeThrottled, TradingBotError
+from trading_bot.logs import event
+from trading_bot.ports import MarketEnded
+from trading_bot.trading.events import BarsClosed, CommandGiven, Event, OrdersDue, ReconcileDue, Stop
+
+COMMAND_SECONDS = 0.5  # how soon a command is noticed
+LONGEST_PAUSE = 60.0  # seconds between tries of a failing job
+STALE_BARS = 3  # so many bars without a new candle are a warning
+
+
+@dataclass(slots=True)
+class Jobs:
+    """The schedule of one daemon. `stopping` is asked by everything that may wait."""
+
+    bot: Bot
+    queue: Queue[Event]
+    stopping: Callable[[], bool]
+    scheduler: BackgroundScheduler = field(default_factory=lambda: BackgroundScheduler(timezone=UTC))
+    failures: dict[str, int] = field(default_factory=dict)
+    not_before: dict[str, float] = field(default_factory=dict)  # monotonic seconds
+    commands_seen: set[str] = field(default_factory=set)
+    newest_close: int = 0
+
+    def start(self) -> None:
+        """Begin the schedule: each job at most once at a time, late rather than never."""
+        service = self.bot.settings.service
+        self.scheduler.add_listener(self._heard, EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
+        every: tuple[tuple[str, Callable[[], None], float], ...] = (
+            ("commands", self.poll_commands, COMMAND_SECONDS),
+            ("orders", self.poll_orders, service.poll_seconds),
+            ("reconcile", lambda: self.queue.put(ReconcileDue()), service.reconcile_seconds),
+            ("heartbeat", self.heartbeat, service.heartbeat_seconds),
+        )
+        for name, work, seconds in every:
+            self.scheduler.add_job(
+                self.guarded, "interval", (name, work), id=name, seconds=seconds, coalesce=True, max_instances=1,
+                misfire_grace_time=max(1, int(seconds / 2)),
+            )  # fmt: skip
+        self.scheduler.start()
+        self._next_bars(0.0)
+
+    def stop(self) -> None:
+        """No new job begins; one that hangs is not waited for."""
+        self.scheduler.shutdown(wait=False)
+
+    def guarded(self, name: str, work: Callable[[], None]) -> None:
+        """Run a job's work; a failure is told, counted and followed by a growing pause."""
+        if self.stopping() or time.monotonic() < self.not_before.get(name, 0.0):
+            return
+        degraded = self.bot.trader.memory.degraded
+        try:
+            work()
+        except MarketEnded as end:
+            self.queue.put(Stop(f"the candles have ended: {end}"))
+        except Exception as error:
+            self._failed(name, error)
+        else:
+            if self.failures.pop(name, 0):
+                degraded.pop(name, None)
+                event("job", name, "works again")
+
+    def _failed(self, name: str, error: Exception) -> None:
+        count = self.failures[name] = self.failures.get(name, 0) + 1
+        pause = min(LONGEST_PAUSE, 0.5 * 2 ** min(count, 10))
+        if isinstance(error, ExchangeThrottled):
+            pause = max(pause, error.retry_after)
+        self.not_before[name] = time.monotonic() + pause
+        cause = str(error) if isinstance(error, TradingBotError) else f"{type(error).__name__}: {error}"
+        self.bot.trader.memory.degraded[name] = cause
+        event("job", name, f"failed {count}x: {cause}; again in {pause:.0f} s", level="WARNING")
+
+    # ── candles ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _next_bars(self, seconds: float) -> None:
+        """One look at the clock after another: each run waits for a close, deals with it and plans the next."""
+        if not self.stopping():
+            when = datetime.now(UTC) + timedelta(seconds=seconds)
+            self.scheduler.add_job(
+                self._bars_job, "date", id="candles", run_date=when, misfire_grace_time=None, replace_existing=True
+            )
+
+    def _bars_job(self) -> None:
+        self.guarded("candles", self.on_bar_close)
+        self._next_bars(max(0.0, self.not_before.get("candles", 0.0) - time.monotonic()))
+
+    def on_bar_close(self) -> None:
+        """When a bar has closed: fetch it for all symbols and put one event on the queue (more, if some were missed).
+
+        Asking the clock says that the last bar has been dealt with, so the queue is waited for first.
+        """
+        if not self._drained():
+            return
+        close = self.bot.clock.next_close(timeout=1.0)
+        if close is None:
+            self._watch_staleness()
+            return
+        self.newest_close = close
+        self.pull(close)
+
+    def pull(self, close: int) -> None:
+        """Fetch what has closed by `close` (ms) and queue every bar not yet dealt with, oldest first."""
+        bot = self.bot
+        newest, troubles = close - bot.bar_ms, []
+        for symbol in bot.symbols:
+            try:
+                bot.feed.pull(symbol, bot.timeframe)
+            except ExchangeError as error:
+                troubles.append(error)
+                event("candles", f"{symbol} {bot.timeframe}", f"not fetched: {error}", level="WARNING")
+        if len(troubles) == len(bot.symbols):
+            raise troubles[0]
+        done = bot.trader.memory.time
+        for moment in self._moments(done, newest):
+            windows = self._windows(moment)
+            if windows:
+                self.queue.put(BarsClosed(moment, windows, late=moment != newest))
+
+    def _moments(self, done: int, newest: int) -> list[int]:
+        """Open times of the bars to deal with: the newest alone at the very first start, else all that were missed."""
+        if done < 0:
+            return [newest]
+        return list(range(done + self.bot.bar_ms, newest + 1, self.bot.bar_ms))
+
+    def _windows(self, moment: int) -> dict[str, Candles]:
+        bot = self.bot
+        windows = {s: bot.feed.window(s, bot.timeframe, moment, bot.warmup) for s in bot.symbols}
+        return {s: candles for s, candles in windows.items() if len(candles) and candles.time[-1] == moment}
+
+    def _drained(self) -> bool:
+        while self.queue.unfinished_tasks and not self.stopping():
+            time.sleep(0.001)
+        return not self.stopping()
+
+    def _watch_staleness(self) -> None:
+        memory, bar_ms = self.bot.trader.memory, self.bot.bar_ms
+        if memory.time < 0:
+            return
+        age = self.bot.clock.now() - memory.time - bar_ms
+        if age > STALE_BARS * bar_ms:
+            memory.degraded["stale"] = f"no new candle for {age // 1000} s of market time"
+        else:
+            memory.degraded.pop("stale", None)
+
+    # ── the rest ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def poll_commands(self) -> None:
+        """Look for wishes of the user in the database."""
+        with self.bot.store.reading() as tx:
+            commands = tx.find(Command, handled=None)
+        for command in commands:
+            if command.id not in self.commands_seen:
+                self.commands_seen.add(command.id)
+                self.queue.put(CommandGiven(command))
+
+    def poll_orders(self) -> None:
+        """Ask after open orders between bars, if there are any."""
+        if self.bot.trader.desk.live:
+            self.queue.put(OrdersDue())
+
+    def heartbeat(self) -> None:
+        """One line that says the bot is alive and how it is."""
+        memory, account = self.bot.trader.memory, self.bot.trader.desk.account
+        age = "-" if memory.time < 0 else f"{(self.newest_close - memory.time) // self.bot.bar_ms} bars"
+        state = "paused" if memory.paused else "degraded" if memory.degraded else "running"
+        event("heartbeat", state, f"{len(self.bot.symbols)} symbols", equity=f"{memory.risk.equity:.2f}",
+              drawdown=f"{memory.risk.drawdown:.2%}", latch=memory.risk.latch.name.lower(), open=len(account.trades),
+              newest_candle=age, queue=self.queue.qsize(), models="none",
+              **({"degraded": "; ".join(f"{k}: {v}" for k, v in memory.degraded.items())} if memory.degraded else {}),
+              )  # fmt: skip
+
+    def _heard(self, happened: JobEvent) -> None:
+        words = {EVENT_JOB_MISSED: "was missed", EVENT_JOB_MAX_INSTANCES: "is still running, this turn is skipped"}
+        text = words.get(happened.code, f"raised {getattr(happened, 'exception', '')}")
+        event("job", str(happened.job_id), text, level="WARNING")
