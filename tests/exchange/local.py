@@ -36,7 +36,9 @@ START = 1_704_067_200_000  # 2024-01-01
 DEADLINE = 20.0  # seconds for anything to happen
 
 
-def walk(symbol: str, bars: int = 400, seed: int = 1, price: float = 100.0, timeframe: str = "1h") -> Candles:
+def walk(
+    symbol: str, bars: int = 400, seed: int = 1, price: float = 100.0, timeframe: str = "1h", start: int = START
+) -> Candles:
     """A seeded random walk with volume in every bar; prices have two decimals, volumes three."""
     random = np.random.default_rng(seed)
     closes = np.round(price * np.exp(np.cumsum(random.normal(0, 0.01, bars))), 2)
@@ -45,21 +47,21 @@ def walk(symbol: str, bars: int = 400, seed: int = 1, price: float = 100.0, time
     return Candles(
         symbol,
         timeframe,
-        START + np.arange(bars) * timeframe_ms(timeframe),
+        start + np.arange(bars) * timeframe_ms(timeframe),
         opens,
-        np.maximum(opens, closes) + spread[0],
-        np.minimum(opens, closes) - spread[1],
+        np.round(np.maximum(opens, closes) + spread[0], 2),
+        np.round(np.minimum(opens, closes) - spread[1], 2),
         closes,
         np.round(random.uniform(500, 1500, bars), 3),
     )
 
 
-def walks(bars: int = 400) -> dict[str, Candles]:
+def walks(bars: int = 400, start: int = START) -> dict[str, Candles]:
     """Three symbols."""
     return {
-        "ADA/USDT": walk("ADA/USDT", bars, 3, 5.0),
-        "BTC/USDT": walk("BTC/USDT", bars, 1, 400.0),
-        "ETH/USDT": walk("ETH/USDT", bars, 2, 50.0),
+        "ADA/USDT": walk("ADA/USDT", bars, 3, 5.0, start=start),
+        "BTC/USDT": walk("BTC/USDT", bars, 1, 400.0, start=start),
+        "ETH/USDT": walk("ETH/USDT", bars, 2, 50.0, start=start),
     }
 
 
