@@ -127,7 +127,8 @@ def _key(entry: RecordTable, record: Any) -> _Key:
 
 
 def _as_stored(entry: RecordTable, record: object) -> Any:
-    values = entry.values(record)
+    entry.check_record(record)
+    values = {name: getattr(record, name) for name in entry.fields}
     for column in entry.table.columns:
         name, kind = str(column.key), column.type
         if values[name] is None and not column.nullable:
@@ -136,8 +137,9 @@ def _as_stored(entry: RecordTable, record: object) -> Any:
             try:
                 stored = kind.process_bind_param(values[name], _DIALECT)
             except StorageError as error:
-                raise StorageError(f"{entry.table.name}: {error}{entry.culprit(values)}") from None
-            values[name] = kind.process_result_value(stored, _DIALECT)
+                raise StorageError(f"{entry.table.name}: {error}{entry.culprit(record)}") from None
+            read = kind.result_processor(_DIALECT, None)
+            values[name] = stored if read is None else read(stored)
     return dataclasses.replace(cast("Any", record), **values)
 
 

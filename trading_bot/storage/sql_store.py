@@ -5,9 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Connection, CursorResult, Executable, Select, bindparam, delete, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Dialect,
+    Executable,
+    Select,
+    bindparam,
+    delete,
+    or_,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
@@ -32,13 +44,11 @@ class SqlTx:
 
     def add(self, record: object) -> bool:
         """Insert; False (and nothing done) if a record with this key is there already."""
-        entry = table_of(type(record))
-        return self._write(entry, self._statements.insert(entry), entry.values(record)).rowcount == 1
+        return self._put(record, "insert") == 1
 
     def update(self, record: object) -> None:
         """Replace the record that has this key (insert if there is none)."""
-        entry = table_of(type(record))
-        self._write(entry, self._statements.upsert(entry), entry.values(record))
+        self._put(record, "upsert")
 
     def get(self, kind: type[R], *key: Any) -> R | None:
         """The record of this key, its parts in the order the table names them."""
@@ -69,22 +79,35 @@ class SqlTx:
         entry = table_of(kind)
         if "time" not in entry.fields:
             raise StorageError(f"{kind.__name__} has no time to prune by")
+        self._may_write(entry)
         statement = delete(entry.table).where(entry.table.c["time"] < bindparam("before"))
-        return int(self._write(entry, statement, {"before": before}).rowcount)
+        return int(self._execute(entry, statement, {"before": before}).rowcount)
 
-    def _write(self, entry: RecordTable, statement: Executable, values: dict[str, Any]) -> CursorResult[Any]:
+    def _put(self, record: object, how: Literal["insert", "upsert"]) -> int:
+        entry = table_of(type(record))
+        self._may_write(entry)
+        entry.check_record(record)
+        write = self._statements.write(entry, how, self._connection.dialect)
+        try:
+            values = {name: prepared(getattr(record, name)) for name, prepared in write.parameters}
+        except StorageError as error:  # a value the column's type refused: nothing was sent
+            raise StorageError(f"{entry.table.name}: {error}{entry.culprit(record)}") from None
+        return self._execute(entry, write.sql, values).rowcount
+
+    def _may_write(self, entry: RecordTable) -> None:
         if not self._writable:
             raise StorageError(f"{entry.table.name} cannot be written in a read-only view; use transaction()")
-        return self._execute(entry, statement, values)
 
-    def _execute(self, entry: RecordTable, statement: Executable, values: dict[str, Any]) -> CursorResult[Any]:
+    def _execute(self, entry: RecordTable, statement: Executable | str, values: dict[str, Any]) -> CursorResult[Any]:
         if self.failure is not None:
             raise StorageError(f"this transaction has failed already ({self.failure}); leave it and begin another")
         try:
+            if isinstance(statement, str):
+                return self._connection.exec_driver_sql(statement, values)
             return cast("CursorResult[Any]", self._connection.execute(statement, values))
         except StatementError as error:
-            if isinstance(error.orig, StorageError):  # a value the column's type refused: nothing was sent
-                raise StorageError(f"{entry.table.name}: {error.orig}{entry.culprit(values)}") from None
+            if isinstance(error.orig, StorageError):  # asked for a value the column's type refuses
+                raise StorageError(f"{entry.table.name}: {error.orig}") from None
             self.failure = StorageError(f"table {entry.table.name}: {reason(error)}")
             raise self.failure from error
 
@@ -113,30 +136,30 @@ def _shape(entry: RecordTable, where: dict[str, Any]) -> tuple[tuple[tuple[str, 
     return tuple(shape), values
 
 
-class _Statements:
-    """Statements built once and kept: building one costs more than running it."""
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """SQL that puts one record, and how the database wants each field."""
 
-    def __init__(self, dialect: str) -> None:
-        self._new_insert: Callable[..., Any] = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    sql: str
+    parameters: tuple[tuple[str, Callable[[Any], Any]], ...]
+
+
+class _Statements:
+    """Statements built once and kept: building one costs more than running it.
+
+    Writes are kept as compiled SQL with the columns' own converters, since they stand between a decision and its
+    order (3 times as fast as an ORM session); reads go through SQLAlchemy's statement cache.
+    """
+
+    def __init__(self) -> None:
         self._kept: dict[Any, Any] = {}
 
-    def insert(self, entry: RecordTable) -> Executable:
-        """Insert unless the key is there."""
-        return self._once(
-            (entry, "insert"),
-            lambda: self._new_insert(entry.table).on_conflict_do_nothing(index_elements=self._key(entry)),
-        )
-
-    def upsert(self, entry: RecordTable) -> Executable:
-        """Insert, or replace everything but the key."""
-
-        def build() -> Executable:
-            new = self._new_insert(entry.table)
-            rest = {name: new.excluded[name] for name in entry.fields if name not in entry.key}
-            changed: Executable = new.on_conflict_do_update(index_elements=self._key(entry), set_=rest)
-            return changed
-
-        return self._once((entry, "upsert"), build)
+    def write(self, entry: RecordTable, how: Literal["insert", "upsert"], dialect: Dialect) -> _Write:
+        """Insert unless the key is there, or insert or replace everything but the key."""
+        kept: _Write | None = self._kept.get((entry, how))
+        if kept is None:
+            kept = self._kept[entry, how] = _compiled(entry, how, dialect)
+        return kept
 
     def select(self, entry: RecordTable, shape: tuple[tuple[str, str], ...], last: bool) -> Executable:
         """The question of this shape; with `last`, newest first."""
@@ -149,16 +172,31 @@ class _Statements:
                 return chosen.order_by(*entry.ordering())
             return chosen.order_by(*(term.desc() for term in entry.ordering())).limit(bindparam("last"))
 
-        return self._once((entry, shape, last), build)
+        kept: Executable | None = self._kept.get((entry, shape, last))
+        if kept is None:
+            kept = self._kept[entry, shape, last] = build()
+        return kept
 
-    def _key(self, entry: RecordTable) -> list[str]:
-        return [entry.table.c[name].name for name in entry.key]
 
-    def _once(self, name: Any, build: Callable[[], Executable]) -> Executable:
-        statement: Executable | None = self._kept.get(name)
-        if statement is None:
-            statement = self._kept[name] = build()
-        return statement
+def _compiled(entry: RecordTable, how: Literal["insert", "upsert"], dialect: Dialect) -> _Write:
+    new = (postgresql.insert if dialect.name == "postgresql" else sqlite.insert)(entry.table)
+    key = [entry.table.c[name].name for name in entry.key]
+    if how == "insert":
+        statement = new.on_conflict_do_nothing(index_elements=key)
+    else:
+        rest = {name: new.excluded[name] for name in entry.fields if name not in entry.key}
+        statement = new.on_conflict_do_update(index_elements=key, set_=rest)
+    converters = (
+        (name, entry.column(name).type.dialect_impl(dialect).bind_processor(dialect)) for name in entry.fields
+    )
+    return _Write(
+        str(statement.compile(dialect=dialect)),
+        tuple((name, converter or _unchanged) for name, converter in converters),
+    )
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def _condition(entry: RecordTable, name: str, form: str) -> ColumnElement[bool]:
@@ -194,7 +232,7 @@ class SqlStore:
         self._memory = is_memory(self.url)
         self._writing_engine = None if read_only else writing_engine(self.url, wait_seconds)
         self._reading_engine = None if self._memory else reading_engine(self.url, wait_seconds)
-        self._statements = _Statements("sqlite" if self.url.drivername == "sqlite" else "postgresql")
+        self._statements = _Statements()
         self._writer: Connection | None = None
         self._turn = threading.Lock()
         self._turn_of: int | None = None

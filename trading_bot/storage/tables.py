@@ -85,27 +85,26 @@ class RecordTable:
             terms.append(self.table.c[name])
         return terms
 
-    def values(self, record: object) -> dict[str, Any]:
-        """Field → value, as the column types want them.
+    def check_record(self, record: object) -> None:
+        """Refuse a record that contradicts itself.
 
         Raises
         ------
         StorageError
-            If the record contradicts itself.
+            Naming the contradiction.
         """
         if self.check is not None and (wrong := self.check(record)) is not None:
             raise StorageError(wrong)
-        return {name: getattr(record, name) for name in self.fields}
 
-    def culprit(self, values: Mapping[str, Any]) -> str:
-        """Of values one of which was refused, which: words to end a message with."""
+    def culprit(self, record: object) -> str:
+        """Of a record with a value that was refused, which: words to end a message with."""
         for name in self.fields:
             column_type = self.table.c[name].type
-            if isinstance(column_type, TypeDecorator) and name in values:
+            if isinstance(column_type, TypeDecorator):
                 try:
-                    column_type.process_bind_param(values[name], _ANY_DIALECT)
+                    column_type.process_bind_param(getattr(record, name), _ANY_DIALECT)
                 except StorageError:
-                    key = ", ".join(str(values.get(part)) for part in self.key)
+                    key = ", ".join(str(getattr(record, part)) for part in self.key)
                     return f" (field {name!r} of {self.kind.__name__} {key})"
         return ""
 

@@ -25,12 +25,9 @@ WHOLE_DIGITS = 20  # digits before it
 _EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN, traps=[Inexact, InvalidOperation, Overflow])
 
 
-def canonical(value: Decimal) -> Decimal:
-    """The same number without trailing zeros or an exponent above 0, so that equal money is written equally."""
-    if not value:
-        return Decimal(0)
-    plain = value.normalize(_EXACT)
-    return plain if plain.as_tuple().exponent <= 0 else plain.quantize(Decimal(1), context=_EXACT)  # type: ignore[operator]
+def canonical(value: Decimal) -> str:
+    """The number in digits, without an exponent or trailing zeros, so that equal money is written equally."""
+    return format(value.normalize(_EXACT), "f") if value else "0"
 
 
 class Money(TypeDecorator[Decimal]):
@@ -47,27 +44,29 @@ class Money(TypeDecorator[Decimal]):
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
         if value is None:
             return None
-        exact = self.checked(value)
-        return exact if dialect.name == "postgresql" else format(exact, "f")
+        digits = self.checked(value)
+        return Decimal(digits) if dialect.name == "postgresql" else digits
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
-        return None if value is None else canonical(Decimal(value))
+        if isinstance(value, Decimal):  # PostgreSQL fills up to 18 decimals
+            return Decimal(canonical(value))
+        return None if value is None else Decimal(value)
 
     @staticmethod
-    def checked(value: object) -> Decimal:
-        """`value` in canonical form; StorageError if it is no Decimal, not finite or has too many digits."""
+    def checked(value: object) -> str:
+        """`value` in canonical digits; StorageError if it is no Decimal, not finite or has too many digits."""
         if not isinstance(value, Decimal):
             raise StorageError(f"money should be a Decimal, is the {type(value).__name__} {value!r}")
         if not value.is_finite():
             raise StorageError(f"money should be finite, is {value}")
         if value and value.adjusted() >= WHOLE_DIGITS:
             raise StorageError(f"{value} has more than {WHOLE_DIGITS} digits before the point, more than is stored")
-        exact = canonical(value)
-        if exact.as_tuple().exponent < -DECIMALS:  # type: ignore[operator]
+        digits = canonical(value)
+        if len(digits.partition(".")[2]) > DECIMALS:
             raise StorageError(
                 f"{value} has more than {DECIMALS} decimals, more than is stored; round it where it is computed"
             )
-        return exact
+        return digits
 
 
 class UtcDateTime(TypeDecorator[datetime]):
