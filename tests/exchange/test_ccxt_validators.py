@@ -33,7 +33,6 @@ WITH_SYMBOL = (
     "fetch_closed_orders",
     "fetch_orders",
     "fetch_trading_fee",
-    "create_order",
 )
 WITHOUT_SYMBOL = ("load_markets", "fetch_balance", "fetch_status", "fetch_trading_fees", "fetch_currencies")
 
