@@ -25,12 +25,12 @@ MASK = "***"
 LINK = Path("bot_debug.log")  # in the folder the user starts in, so that `tail -f bot_debug.log` works there
 
 _secrets: set[str] = set()
-_PATTERNS = (
+_PATTERNS = (  # what stands before a secret, in a URL, a header or a printed mapping; the rest is masked
+    re.compile(r"(?i)((?:signature|api[-_]?key|secret|passw(?:or)?d|pwd|token)=)[^\s&\"',;]+"),
     re.compile(
-        r"(?i)((?:signature|api[-_]?key|apikey|secret|passw(?:or)?d|pwd|token)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;]+"
+        r"(?i)([\"'](?:x-mbx-apikey|signature|api[-_]?key|secret|passw(?:or)?d|token)[\"']\s*[:=]\s*[\"'])[^\"']+"
     ),
-    re.compile(r"(?i)(x-mbx-apikey[\"']?\s*[:=]\s*[\"']?)[^\s\"',;]+"),
-    re.compile(r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?(?:(?:basic|bearer)\s+)?)[^\s\"',;]+"),
+    re.compile(r"(?i)(\b(?:x-mbx-apikey|authorization)[\"']?\s*[:=]\s*[\"']?(?:(?:basic|bearer)\s+)?)[^\s\"',;]+"),
     re.compile(r"([\w+.-]+://[^\s/:@]*:)[^\s@/]+(?=@)"),
 )
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) != "\t"} | {10: "\\n", 13: "\\r"}
@@ -111,6 +111,15 @@ def setup(config: LoggingConfig, logfile: Path, *, console: bool = True, link: b
     _route_standard_logging()
     if link:
         _link(logfile)
+
+
+def console_only(level: str = "WARNING") -> None:
+    """What verbs other than the daemon need: warnings on the terminal, redacted, nothing in a file."""
+    logger.remove()
+    logger.configure(patcher=_clean)
+    logger.add(
+        sys.stderr, level=level, format=_console_line, filter=_Console(), catch=True, backtrace=False, diagnose=False
+    )
 
 
 def last_words(text: str) -> None:

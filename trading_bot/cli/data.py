@@ -24,7 +24,7 @@ _COLUMNS = ("pair", "timeframe", "from", "to", "bars>", "gaps>", "missing>", "fi
 @click.option(
     "--days", type=click.IntRange(min=1), default=30, show_default=True, help="How far back without --timerange."
 )
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to. [default: DATA_DIR/candles/EXCHANGE]")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to. [default: where `backtesting` looks]")
 @json_option
 def download_data(
     settings: Settings, timerange: tuple[int | None, int | None], days: int, folder: Path | None, as_json: bool
@@ -34,11 +34,11 @@ def download_data(
     \b
     Example: trading-bot download-data -c config/binance-paper.yaml -p BTC/USDT -i 1h --timerange 20240101-
     """
-    from trading_bot.bootstrap import build_candle_source
+    from trading_bot.bootstrap import build_candle_source, candle_folder
     from trading_bot.market_data.download import download
 
     start, end = timerange
-    target = folder or settings.data_dir / "candles" / settings.exchange.name
+    target = folder or candle_folder(settings, settings.exchange.name)
     with build_candle_source(settings) as access:
         until = min(access.clock.now(), end or access.clock.now())
         rows = download(

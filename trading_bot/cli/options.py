@@ -79,8 +79,10 @@ def settings_of(config: tuple[Path, ...], flags: Mapping[str, Any]) -> Settings:
     ------
     ConfigurationError
     """
+    from trading_bot.logs import console_only
     from trading_bot.settings import load_settings
 
+    console_only()
     paths = config or ((DEFAULT_CONFIG,) if DEFAULT_CONFIG.exists() else ())
     return load_settings(paths, _overrides(flags))
 
