@@ -99,12 +99,14 @@ class SyntheticMarket:
 
 @dataclass(frozen=True, slots=True)
 class _Common:
-    """What all coins share: regimes, surprises, tide."""
+    """What all coins share: regimes, surprises, tide, jumps."""
 
     spells: Spells
     surprise: Floats  # standard normal
     tail: Floats  # factor on the surprise, mean square 1
     tide: Floats  # added to the logarithm of volatility
+    leap_chance: Floats  # uniform: a coin jumps where this is below its regime's chance
+    leap: Floats  # standard normal: how far
 
     @classmethod
     def draw(cls, config: SyntheticConfig, dynamics: Dynamics) -> _Common:
@@ -115,6 +117,8 @@ class _Common:
             _random(config, "surprise").standard_normal(config.bars),
             _tails(dynamics, _random(config, "tail"), config.bars),
             _smoothed(tide_noise * spread, dynamics.tide_memory),
+            _random(config, "leap chance").random(config.bars),
+            _random(config, "leap").standard_normal(config.bars),
         )
 
 
@@ -155,11 +159,8 @@ def _generate(symbol: str, config: SyntheticConfig, dynamics: Dynamics, common: 
     loud = scale * np.exp(swing) * of_regime["volatility"] * spells.loudness[spell]
     surprise, tail = _surprises(symbol, profile, config, dynamics, common)
     strength = spells.strength[spell]
-    jumps = _random(config, symbol, "jumps")
-    leap = jumps.random(bars) < of_regime["jump_chance"]
-    # a jump belongs to the market as far as the coin does: its sign is that of the bar's surprise
-    jump = leap * of_regime["jump_size"] * np.abs(_random(config, symbol, "leaps").standard_normal(bars))
-    jump *= np.sign(surprise)
+    leaps = common.leap_chance < of_regime["jump_chance"]
+    jump = np.where(leaps, of_regime["jump_size"] * np.abs(common.leap) * np.sign(surprise), 0.0)
     log_close, volatility = _walk(
         loud, surprise, jump,
         of_regime["drift"] * strength * spells.direction[spell],
@@ -254,7 +255,7 @@ def _volume(
     """Coins traded in each bar: a persistent mood, volatility, the bar's own move, and chance."""
     draws = random.standard_normal((config.bars, 2))
     mood = _smoothed(draws[:, 0] * 0.11, 0.94)
-    logarithm = mood + 0.30 * np.log(relative + 0.05) + 0.35 * np.log(moved + 0.25) + 0.25 * draws[:, 1]
+    logarithm = mood + 0.35 * np.log(relative + 0.05) + 0.25 * np.log(moved + 0.25) + 0.30 * draws[:, 1]
     scale = profile.volume * timeframe_ms(config.timeframe) / _HOUR
     volume = np.round(scale * factor**0.6 * np.exp(logarithm + 0.35), profile.volume_decimals)
     smallest: Floats = np.maximum(volume, 10.0**-profile.volume_decimals)

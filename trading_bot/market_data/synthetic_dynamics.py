@@ -33,14 +33,14 @@ class Dynamics:
 
     regimes: Mapping[Regime, RegimeDynamics] = field(default_factory=lambda: dict(_REGIMES))
     shortest_spell: int = 10  # bars
-    own_spells: float = 0.15  # share of the market's spells that a coin spends in a regime of its own
+    own_spells: float = 0.12  # share of the market's spells that a coin spends in a regime of its own
     latest_follower: int = 4  # bars after which a coin at the latest follows the market into a new regime
     spread_of_spells: float = 0.25  # standard deviation of the logarithm of a spell's strengths
-    volatility: float = 0.0068  # of an hour, for a coin of volatility 1
+    volatility: float = 0.0072  # of an hour, for a coin of volatility 1
     correlation: float = 1.0  # scales how much of a coin's surprise is the market's
-    tails: float = 4.0  # degrees of freedom of Student's t
+    tails: float = 5.0  # degrees of freedom of Student's t
     memory: float = 0.90  # of the volatility after a surprise, per bar
-    kick: float = 0.11  # of a surprise on the logarithm of volatility
+    kick: float = 0.08  # of a surprise on the logarithm of volatility
     leverage: float = 0.02  # how much more a fall excites than a rise
     tide_memory: float = 0.998  # of the slow common swing of volatility
     tide: float = 0.30  # its standard deviation (of the logarithm)
@@ -53,17 +53,17 @@ class Dynamics:
 _T, _R, _V, _C = REGIMES
 _REGIMES: Mapping[Regime, RegimeDynamics] = {
     _T: RegimeDynamics(
-        mean_bars=75, volatility=0.85, drift=0.33, echo=0.05, volume=1.15, next={_R: 0.35, _V: 0.35, _C: 0.30}
+        mean_bars=65, volatility=0.65, drift=0.36, wick=1.10, volume=1.10, next={_R: 0.35, _V: 0.35, _C: 0.30}
     ),
     _R: RegimeDynamics(
-        mean_bars=85, volatility=0.55, reversion=0.14, volume=0.80, next={_T: 0.45, _V: 0.25, _C: 0.30}
+        mean_bars=85, volatility=0.60, reversion=0.14, wick=1.15, volume=0.80, next={_T: 0.45, _V: 0.25, _C: 0.30}
     ),
     _V: RegimeDynamics(
-        mean_bars=45, volatility=2.0, echo=-0.03, jump_chance=0.03, jump_size=3.5, wick=1.05, volume=1.7,
+        mean_bars=45, volatility=1.75, reversion=0.025, echo=0.05, jump_chance=0.03, jump_size=3.0, wick=1.15, volume=1.7,
         next={_T: 0.40, _R: 0.30, _C: 0.30},
     ),
     _C: RegimeDynamics(
-        mean_bars=60, volatility=0.95, reversion=0.02, echo=-0.42, jump_chance=0.01, jump_size=2.0, wick=1.25,
+        mean_bars=60, volatility=0.95, echo=-0.35, jump_chance=0.01, jump_size=2.0, wick=1.35,
         volume=0.95, next={_T: 0.40, _R: 0.35, _V: 0.25},
     ),
 }  # fmt: skip
@@ -82,9 +82,9 @@ class Coin:
 
 
 _KNOWN: Mapping[str, Coin] = {
-    "BTC": Coin(42_000.0, 2, 1_400.0, 5, 1.0, 0.95),
-    "ETH": Coin(2_300.0, 2, 14_000.0, 4, 1.25, 0.92),
-    "ADA": Coin(0.60, 4, 4_000_000.0, 1, 1.45, 0.82),
+    "BTC": Coin(42_000.0, 2, 1_400.0, 5, 1.0, 0.98),
+    "ETH": Coin(2_300.0, 2, 14_000.0, 4, 1.25, 0.96),
+    "ADA": Coin(0.60, 4, 4_000_000.0, 1, 1.45, 0.88),
     "SOL": Coin(100.0, 2, 150_000.0, 3, 1.6, 0.80),
     "XRP": Coin(0.62, 4, 9_000_000.0, 1, 1.35, 0.78),
 }
