@@ -134,6 +134,17 @@ def test_an_import_that_fails_deeper_names_the_line_in_the_file(tmp_path: Path) 
         load_strategies(folder)
 
 
+def test_a_file_cut_anywhere_is_either_a_strategy_or_a_strategy_error(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "strategies" / "atr_breakout.py").read_bytes()
+    cuts = range(0, len(text), max(1, len(text) // 200))
+    for cut in cuts:
+        (tmp_path / f"cut{cut:05}.py").write_bytes(text[:cut].replace(b'"atr_breakout"', f'"cut{cut}"'.encode()))
+    files = scan_strategies(tmp_path)
+    assert len(files.found) + len(files.broken) == len(cuts) >= 200
+    assert len(files.broken) > 100
+    assert all("\n" not in str(error) for error in files.broken.values())
+
+
 def test_ctrl_c_while_loading_is_not_swallowed(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         load_strategies(write(tmp_path, bad="raise KeyboardInterrupt\n"))

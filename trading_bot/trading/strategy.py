@@ -33,6 +33,7 @@ __all__ = [
     "Strategy",
     "StrategyFiles",
     "by_regime",
+    "in_one_line",
     "load_file",
     "load_strategies",
     "read_signals",
@@ -219,11 +220,14 @@ def _why(path: Path, error: BaseException) -> str:
     where = f"{path}, line {line}" if line else f"{path}"
     if isinstance(error, SystemExit):
         return f"{where}: the file calls exit while it is loaded; a strategy file only defines its class"
-    return f"{where}: {_said(error)}"
+    return f"{where}: {in_one_line(error)}"
 
 
-def _said(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
+    """What an error says, on one line; our own in their words alone, others behind the name of their kind."""
     words = " ".join(str(error).split())
+    if isinstance(error, StrategyError):
+        return words
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
@@ -232,7 +236,7 @@ def _made(kind: type, path: Path) -> Any:
         return kind()
     except (Exception, SystemExit) as error:
         raise StrategyError(
-            f"{path}: {kind.__name__}() failed: {_said(error)}; a strategy is made without arguments"
+            f"{path}: {kind.__name__}() failed: {in_one_line(error)}; a strategy is made without arguments"
         ) from error
 
 

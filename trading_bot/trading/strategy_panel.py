@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trading_bot.domain.market import Candles
-from trading_bot.errors import StrategyError
-from trading_bot.trading.strategy import Signals, Strategy, read_signals
+from trading_bot.trading.strategy import Signals, Strategy, in_one_line, read_signals
 
 PATIENCE = 3  # failures in a row, on one symbol, before a strategy is switched off
 
@@ -50,7 +49,9 @@ class StrategyPanel:
                 if self._in_a_row[key] >= PATIENCE:
                     self.switched_off.add(strategy.name)
                 self.failures.append(
-                    StrategyFailure(strategy.name, candles.symbol, _said(error), strategy.name in self.switched_off)
+                    StrategyFailure(
+                        strategy.name, candles.symbol, in_one_line(error), strategy.name in self.switched_off
+                    )
                 )
             else:
                 self._in_a_row.pop(key, None)
@@ -62,10 +63,3 @@ class StrategyPanel:
             self.failures = []
             return {}
         return {name: (int(s.side[-1]), float(s.confidence[-1])) for name, s in self.signals(candles).items()}
-
-
-def _said(error: BaseException) -> str:
-    if isinstance(error, StrategyError):
-        return str(error)
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
