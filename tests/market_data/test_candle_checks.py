@@ -73,7 +73,7 @@ def test_each_rule_names_its_row(values: dict[str, float], words: str) -> None:
         checked(broken, "x.csv")
     assert str(raised.value).startswith("x.csv: row 5 (")
     assert words in str(raised.value)
-    assert "wanted 0 < low" in str(raised.value)
+    assert "wanted one row a bar with 0 < low" in str(raised.value)
 
 
 def test_the_number_of_further_wrong_rows_is_told() -> None:

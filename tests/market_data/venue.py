@@ -51,12 +51,12 @@ def same(a: Candles, b: Candles) -> bool:
 
 
 class Venue:
-    """A `CandleSource` whose market has reached bar number `at` of what it has (the bar in progress comes after it)."""
+    """A `CandleSource` whose market has just closed bar number `at`, counted in hours from its first."""
 
     def __init__(self, candles: Candles, at: int | None = None) -> None:
         self.has = candles
         self.everything = candles
-        self.time = int(candles.time[at if at is not None else -1]) + HOUR
+        self.time = (int(candles.time[-1]) if at is None else int(candles.time[0]) + at * HOUR) + HOUR
         self.asked: list[tuple[int | None, int | None]] = []
         self.failing: Exception | None = None
 

@@ -111,13 +111,7 @@ class CachedCandles:
             fresh = series.since(series.returned + 1)
             if len(fresh):
                 series.returned = int(fresh.time[-1])
-            if series.unsaved >= max(
-                self._flush_every, len(series) // 16
-            ):  # rewriting costs as much as the file is long
-                try:
-                    self._save(series)
-                except StorageError as error:
-                    event("candles", f"{symbol} {timeframe}", f"kept in memory: {error}", level="WARNING")
+            self._save_when_due(series)
             return fresh
 
     def candles(self, symbol: str, timeframe: str, since: int | None = None, limit: int | None = None) -> Candles:
@@ -166,6 +160,16 @@ class CachedCandles:
                 failed = error
         if failed is not None:
             raise failed
+
+    def _save_when_due(self, series: CandleSeries) -> None:
+        """Every so many bars, more of them the longer the file, which is written whole; later again if it fails."""
+        if series.unsaved < max(self._flush_every, len(series) // 16) + series.put_off:
+            return
+        try:
+            self._save(series)
+        except StorageError as error:
+            series.put_off = series.unsaved
+            event("candles", f"{series.symbol} {series.timeframe}", f"kept in memory: {error}", level="WARNING")
 
     def _save(self, series: CandleSeries) -> None:
         try:

@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 _DAY = 86_400_000
 _MONDAY = 4 * _DAY  # the epoch was a Thursday, venues' weeks begin on Monday
 _LATEST = 7_258_118_400_000  # the year 2200: larger numbers are micro- or nanoseconds
-_WANTED = "wanted 0 < low ≤ open, close ≤ high, all finite, volume ≥ 0"
+_WANTED = "wanted one row a bar with 0 < low ≤ open, close ≤ high, all finite, volume ≥ 0"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class CandleSeries:
         self.confirmed: list[tuple[int, int]] = []  # gaps the venue has no bars for
         self.holes: dict[tuple[int, int], int] = {}  # gaps to ask about -> times asked
         self.returned = -1  # newest bar given to whoever pulls
+        self.put_off = 0  # bars that were unsaved when saving last failed
         self.windows: dict[int, tuple[int, Candles]] = {}  # warm-up -> (end, window), so that `once` pays
         self._keep = keep
         self._stored = Candles.empty(symbol, timeframe)
@@ -55,7 +56,8 @@ class CandleSeries:
     @property
     def newest(self) -> int | None:
         """Open time of the newest bar; None if there is none."""
-        return int(self._columns[0][self._end - 1]) if self._end else None
+        with self.lock:
+            return int(self._columns[0][self._end - 1]) if self._end else None
 
     @property
     def unsaved(self) -> int:
@@ -63,7 +65,8 @@ class CandleSeries:
         return self._unsaved
 
     def __len__(self) -> int:
-        return self._older() + self._end
+        with self.lock:
+            return self._older() + self._end
 
     def append(self, fresh: Candles) -> None:
         """Add bars that all begin after the newest one."""
@@ -129,7 +132,7 @@ class CandleSeries:
             whole = self.everything()
             feather.write(self.path, whole, self.confirmed)
             self._stored, _ = feather.read(self.path, self.symbol, self.timeframe)
-            self._unsaved = 0
+            self._unsaved = self.put_off = 0
             self._rewritten = False
 
     def remember(self, start: int, end: int) -> None:
