@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 import numpy as np
 
 from trading_bot.domain.market import Candles, Instrument
+from trading_bot.domain.venue import VenueFill
+from trading_bot.exchange.replay import ReplayMarket
+from trading_bot.exchange.venue import SimulatedVenue
+from trading_bot.matching import HISTORY
+from trading_bot.ports import Store
 
 HOUR = 3_600_000
 START = 1_700_000_000_000 // HOUR * HOUR
@@ -50,3 +55,37 @@ def instrument(symbol: str = "BTC/USDT", **changes: Decimal | bool) -> Instrumen
         "taker_fee": Decimal("0.001"),
     }
     return Instrument(symbol, base, quote, **{**facts, **changes})  # type: ignore[arg-type]
+
+
+class RolledVenue:
+    """A venue that is told every bar as it closes, the way the local exchange does it."""
+
+    def __init__(
+        self,
+        store: Store,
+        candles: Mapping[str, Candles],
+        instruments: Mapping[str, Instrument],
+        balances: Mapping[str, Decimal],
+        *,
+        history: int = 5,
+    ) -> None:
+        self.market = ReplayMarket(candles, history=history)
+        self._made = (store, instruments, balances)
+        self.venue = self._venue()
+
+    def _venue(self) -> SimulatedVenue:
+        store, instruments, balances = self._made
+        venue = SimulatedVenue(store, instruments, name="test", balances=balances)
+        for symbol in self.market.symbols:
+            venue.remember(symbol, self.market.candles(symbol, "1h", None, HISTORY))
+        forming = {symbol: self.market.forming(symbol) for symbol in self.market.symbols}
+        venue.roll({}, {symbol: price for symbol, price in forming.items() if price is not None}, self.market.now())
+        return venue
+
+    def restart(self) -> None:
+        """Forget everything but the store and the market's position."""
+        self.venue = self._venue()
+
+    def advance(self) -> tuple[VenueFill, ...]:
+        step = self.market.advance()
+        return self.venue.roll(step.closed, step.opened, step.time)

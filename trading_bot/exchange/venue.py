@@ -325,9 +325,9 @@ class SimulatedVenue:
             raise VenueReject(
                 RejectReason.BAD_PARAMETER, "a market order wants a quantity or a quote quantity above 0, not both"
             )
-        most = int(quote_quantity // instrument.price(market.price) // instrument.lot)
+        most = int(quote_quantity // (instrument.price(market.price) * instrument.lot))
         ticks = matching.taker_price(is_buy, min(most, offered.cap), market.price, offered, self.config)
-        lots = int(quote_quantity // instrument.price(ticks) // instrument.lot)
+        lots = int(quote_quantity // (instrument.price(ticks) * instrument.lot))
         return Wish(is_buy, whole_lots(instrument, instrument.quantity(lots)), 0)
 
     def _queued(self, order: VenueOrder, wish: Wish, taken: int, offered: Liquidity) -> VenueOrder:
@@ -373,7 +373,7 @@ class SimulatedVenue:
         affordable = lots
         if is_buy and lots:
             cash = order.reserved + draft.free(instrument.quote)
-            affordable = min(lots, int(cash // instrument.price(ticks) // instrument.lot))
+            affordable = min(lots, int(cash // (instrument.price(ticks) * instrument.lot)))
         if affordable:
             filled, ticks = matching.fill_market(is_buy, affordable, market.price, offered, self.config)
             amount = instrument.quantity(filled)
@@ -398,7 +398,7 @@ class SimulatedVenue:
                 is_buy, limit = order.side is Side.BUY, int((order.price or ZERO) // instrument.tick)
                 # The open of a bar that had begun when the order came was refused to it as a taker: no gift now.
                 met = candle if order.time < bar_time else candle._replace(open=limit)
-                distance = matching.reach(is_buy, limit, met, self.config.path)
+                distance = matching.reach(is_buy, limit, candle, self.config.path)
                 meetings.append((distance, order.order_id, order, limit, met))
             self._meet(draft, instrument, sorted(meetings, key=lambda meeting: meeting[:2]), candle)
         markets[symbol] = self._appended(market, candles, row, instrument)
