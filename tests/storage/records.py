@@ -14,15 +14,22 @@ from typing import Any
 from trading_bot.domain.account import Trade
 
 MOMENT = datetime(2024, 2, 29, 12, 30, 15, 123456, UTC)
+_KNOWN: dict[type[Any], dict[str, Any]] = {}
 
 
 def record(kind: type[Any], number: int = 1, **fields: Any) -> Any:
     """A record whose every value depends on `number`; `fields` replace some."""
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     values = {field.name: _value(hints[field.name], field.name, number) for field in dataclasses.fields(kind)}
     if kind is Trade:
         values |= {"is_open": False}
     return kind(**(values | fields))
+
+
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    if kind not in _KNOWN:
+        _KNOWN[kind] = typing.get_type_hints(kind)
+    return _KNOWN[kind]
 
 
 def _value(hint: Any, name: str, number: int) -> Any:
