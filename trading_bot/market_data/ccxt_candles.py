@@ -14,7 +14,7 @@ from trading_bot.errors import CandleDataError
 from trading_bot.logs import event
 from trading_bot.market_data.candle_checks import Fault, on_grid, sift
 
-PAGE = 1000  # what Binance gives at most; venues that give less are asked again from where they stopped
+PAGE = 1000  # bars asked for at once, unless ccxt knows that the venue gives less
 DEFAULT_LIMIT = 500
 REPORTED = 20  # bad rows of one reply that get a line in the log
 
@@ -27,7 +27,7 @@ class CcxtCandles:
     Parameters
     ----------
     client
-        A ccxt exchange (sync); only `fetch_ohlcv` and `id` are used.
+        A ccxt exchange (sync); only `fetch_ohlcv`, `id` and `features` are used.
     clock_now
         The **venue's** time in UTC ms: market time for a replay, wall time plus the venue's measured offset for a real
         one. A bar counts as closed when it ended by then, asked before the request is sent.
@@ -45,6 +45,7 @@ class CcxtCandles:
         self._client = client
         self._clock_now = clock_now
         self._translate = translate
+        self._page_size = _page_size(client)
 
     def now(self) -> int:
         """The venue's time, UTC ms."""
@@ -53,7 +54,7 @@ class CcxtCandles:
     def candles(self, symbol: str, timeframe: str, since: int | None = None, limit: int | None = None) -> Candles:
         """See `ports.CandleSource`; rows that break a rule are left out and reported in the log.
 
-        Without `since` and with a `limit` above 999, gaps count as bars: fewer may come.
+        Without `since` and with a `limit` above one page, gaps count as bars: fewer may come.
 
         Raises
         ------
@@ -66,7 +67,7 @@ class CcxtCandles:
         length = timeframe_ms(timeframe)
         if since is None:
             wanted = DEFAULT_LIMIT if limit is None else limit
-            if wanted < PAGE:  # one more than wanted, as the newest one may be open
+            if wanted < self._page_size:  # one more than wanted, as the newest one may be open
                 return _closed(self._page(symbol, timeframe, None, wanted + 1), now).tail(wanted)
             return self._paged(symbol, timeframe, now // length * length - wanted * length, None, now).tail(wanted)
         return self._paged(symbol, timeframe, since, limit, now)
@@ -83,18 +84,19 @@ class CcxtCandles:
         """Page after page until `limit`, the last closed bar or the end of what the venue has."""
         length = timeframe_ms(timeframe)
         pages: list[Candles] = []
-        cursor, have = since, 0
+        cursor, have, nothing_here = since, 0, False
         while cursor + length <= now and (limit is None or have < limit):
-            # One more than is missing, so that the reply is not cut at a venue that counts the open bar.
-            size = min(PAGE, (now - cursor) // length + 1, PAGE if limit is None else limit - have)
+            size = min(self._page_size, (now - cursor) // length + 1)
+            size = size if limit is None or nothing_here else min(size, limit - have)
             page = self._page(symbol, timeframe, cursor, size)
             fresh = _closed(page[int(np.searchsorted(page.time, cursor)) :], now)
-            if len(fresh):
+            nothing_here = not len(fresh)
+            if not nothing_here:
                 pages.append(fresh)
                 have += len(fresh)
                 cursor = int(fresh.time[-1]) + length
             else:
-                cursor += PAGE * length  # nothing here: some venues answer by period, and this one may be a hole
+                cursor += size * length  # some venues answer by period, and this one may be a hole
         found = _concatenated(pages) if pages else Candles.empty(symbol, timeframe)
         return found if limit is None else found[:limit]
 
@@ -116,6 +118,13 @@ class CcxtCandles:
         for fault in sorted(broken, key=lambda fault: fault.row)[:REPORTED]:
             event("candles", name, f"left out: {fault}", level="WARNING")
         return good
+
+
+def _page_size(client: Any) -> int:
+    """The most bars ccxt says the venue gives at once, if it says so."""
+    features = getattr(client, "features", None) or {}
+    limit = ((features.get("spot") or {}).get("fetchOHLCV") or {}).get("limit")
+    return min(PAGE, limit) if isinstance(limit, int) and limit > 1 else PAGE
 
 
 def _closed(candles: Candles, now: int) -> Candles:
