@@ -27,7 +27,7 @@ class EnsembleConfig:
     max_step: float = 0.05  # no weight moves further in one bar
     window: int = 50  # trades a strategy is judged by
     min_trades: int = 10  # trades at which the record counts half
-    log_change: float = 0.05  # a weight change from which it is a line in the log
+    log_change: float = 0.10  # a weight change from which it is a line in the log
 
     def __post_init__(self) -> None:
         for name, low, high in (
