@@ -191,13 +191,13 @@ def _json_line(record: Record) -> str:
 
 
 def _keep(files: int, age: timedelta) -> Callable[[list[str]], None]:
-    """A loguru retention: of the rotated files the newest `files`, none older than `age`."""
+    """A loguru retention, asked at each rotation: of the files put aside the newest `files`, none older than `age`."""
 
     def remove(paths: list[str]) -> None:
         written = sorted(((Path(path).stat().st_mtime, path) for path in paths), reverse=True)
         oldest = (datetime.now(UTC) - age).timestamp()
         for position, (time, path) in enumerate(written):
-            if position > files or time < oldest:  # position 0 is the file in use
+            if position >= files or time < oldest:
                 Path(path).unlink(missing_ok=True)
 
     return remove

@@ -47,12 +47,10 @@ def _refuse_unknown(values: Mapping[str, Any], known: Mapping[str, Any], origins
     for key, value in values.items():
         dotted = f"{at}{key}"
         if key not in known:
+            elsewhere = [place for place in places(known_keys()) if place.endswith(f".{key}")]
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-            elsewhere = [] if near else [place for place in places(known_keys()) if place.endswith(f".{key}")]
-            if near:
-                hint = f"did you mean '{at}{near[0]}'?"
-            elif elsewhere:
-                hint = f"did you mean '{elsewhere[0]}'?"
+            if elsewhere or near:
+                hint = f"did you mean '{elsewhere[0] if elsewhere else at + near[0]}'?"
             else:
                 hint = f"wanted one of {', '.join(known)}" if at else "`trading-bot show-config` lists every key"
             raise ConfigurationError(f"{origins.get(dotted, 'settings')}: {dotted}: unknown key; {hint}")
