@@ -8,6 +8,9 @@ with local_exchange(tmp_path) as local:
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import http.client
 import json
 import os
 import signal
@@ -20,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 import numpy as np
 
@@ -89,6 +93,31 @@ class Local:
 
     def ledger(self) -> dict[str, Any]:
         return self.control.get("ledger")
+
+    def ask(self, method: str, path: str, signed: bool = False, **params: object) -> tuple[int, Any]:
+        """One raw request: status and JSON. No retry, no ccxt."""
+        status, _, body = self.ask_raw(method, path, signed, **params)
+        return status, json.loads(body)
+
+    def ask_raw(
+        self, method: str, path: str, signed: bool = False, **params: object
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        query = urlencode({name: value for name, value in params.items() if value is not None})
+        headers = {}
+        if signed:
+            query += f"{'&' if query else ''}timestamp={int(time.time() * 1000)}"
+            query += "&signature=" + hmac.new(self.info.secret.encode(), query.encode(), hashlib.sha256).hexdigest()
+            headers["X-MBX-APIKEY"] = self.info.key
+        connection = http.client.HTTPConnection("127.0.0.1", self.info.port, timeout=DEADLINE)
+        try:
+            if method == "POST":
+                connection.request(method, path, query, headers)
+            else:
+                connection.request(method, f"{path}?{query}", headers=headers)
+            response = connection.getresponse()
+            return response.status, dict(response.headers), response.read()
+        finally:
+            connection.close()
 
 
 @contextmanager

@@ -148,6 +148,9 @@ def placed_fills(reply: Reply, order: Order, venue: str) -> tuple[Fill, ...]:
             if trade.get("id") is not None
         )
     when = _date(info.get("transactTime"))
+    parsed = reply.get("trades") or []  # the same rows as ccxt sees them, with its names of currencies
+    if len(parsed) != len(raw):
+        raise ExchangeError(f"the answer holds {len(raw)} executions, of which {len(parsed)} could be read")
     return tuple(
         Fill(
             venue=venue,
@@ -159,10 +162,10 @@ def placed_fills(reply: Reply, order: Order, venue: str) -> tuple[Fill, ...]:
             price=number(row["price"], "fill price"),
             quantity=number(row["qty"], "fill quantity"),
             fee=number(row["commission"], "fee"),
-            fee_currency=str(row["commissionAsset"]),
+            fee_currency=str(trade["fee"]["currency"]),
             date=when,
         )
-        for row in raw
+        for row, trade in zip(raw, parsed, strict=True)
     )
 
 

@@ -132,7 +132,8 @@ def _each(exchange: LocalExchange, params: Params, make: Any) -> Any:
         return make(exchange, exchange.instrument(params.text("symbol")))
     wanted = params.optional("symbols")
     if wanted is None:
-        return [make(exchange, instrument) for instrument in exchange.instruments.values()]
+        priced = [known for known in exchange.instruments.values() if exchange.venue.price(known.symbol) is not None]
+        return [make(exchange, instrument) for instrument in priced]
     names = [name.strip(' "') for name in wanted.strip("[]").split(",")]
     if not all(names):
         raise errors.invalid("symbols")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -171,18 +172,23 @@ def account_json(balances: Iterable[Balance], maker: Decimal, taker: Decimal, up
 
 def ledger_json(
     balances: Iterable[Balance], orders: Iterable[VenueOrder], fills: Iterable[VenueFill]
-) -> dict[str, list[Mapping[str, Any]]]:
-    """Everything the venue's books say, as exact strings: for tests that compare ledgers."""
+) -> dict[str, list[Json]]:
+    """Everything the venue's books say, each amount in its shortest form: for tests that compare ledgers."""
     return {
-        "balances": [_record(balance) for balance in balances],
-        "orders": [_record(order) for order in orders],
-        "fills": [_record(fill) for fill in fills],
+        "balances": [_record(balance) for balance in sorted(balances, key=lambda balance: balance.currency)],
+        "orders": [_record(order) for order in sorted(orders, key=lambda order: order.order_id)],
+        "fills": [_record(fill) for fill in sorted(fills, key=lambda fill: fill.trade_id)],
     }
 
 
-def _record(record: Balance | VenueOrder | VenueFill) -> dict[str, Any]:
-    values = {name: getattr(record, name) for name in record.__slots__}
-    return {name: plain(value) if isinstance(value, Decimal) else value for name, value in values.items()}
+def _record(record: Balance | VenueOrder | VenueFill) -> Json:
+    values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    return {name: _shortest(value) if isinstance(value, Decimal) else value for name, value in values.items()}
+
+
+def _shortest(number: Decimal) -> str:
+    text = plain(number)
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _order_core(order: VenueOrder) -> Json:
