@@ -33,6 +33,7 @@ def obey(trader: Trader, command: Command, now: datetime) -> str:
             answer = f"unknown command {command.name!r}; known are pause, resume, flatten, stop"
         tx.update(dataclasses.replace(command, handled=now, answer=answer))
         trader.save_in(tx)
+    trader.desk.live.update({order.client_order_id: order for order in orders})
     event("command", command.name, answer, level="WARNING")
     for order in orders:
         for other in trader.desk.live_orders(order.symbol):

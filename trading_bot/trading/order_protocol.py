@@ -61,6 +61,25 @@ class OrderDesk:
         """Write an order down inside the decision's own transaction; False if this id was used before."""
         return tx.add(order)
 
+    def finish_intents(self, market_time: int, bar_ms: int) -> None:
+        """Send what was decided but never sent (the process or the database failed in between).
+
+        Exits still go out while their trade is open; entries only while their bar is the newest (`market_time` in ms).
+        """
+        for order in [order for order in self.live.values() if order.status is OrderStatus.NEW]:
+            if self.still_wanted(order, market_time, bar_ms):
+                event("order", order.symbol, f"sending the {order.purpose.name.lower()} decided before",
+                      order=order.client_order_id)  # fmt: skip
+                self.send(order)
+            else:
+                self.abandon(order, "the bar it was decided on is no longer the newest, or its trade is over")
+
+    def still_wanted(self, order: Order, market_time: int, bar_ms: int) -> bool:
+        """Whether the decision behind an order still stands at `market_time` (ms)."""
+        if order.purpose is Purpose.ENTRY:
+            return market_time < order.bar_time + 2 * bar_ms
+        return order.symbol in self.account.trades
+
     def send(self, order: Order) -> Order:
         """Send a NEW order: durably SENT first, then on the wire, then whatever came of it."""
         order = order.moved(OrderStatus.SENT, sent_date=self.now())

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from trading_bot.domain.account import Trade
 from trading_bot.domain.journal import Snapshot
-from trading_bot.domain.orders import LIVE, Fill, Order, OrderStatus, Purpose, client_order_id
+from trading_bot.domain.orders import LIVE, Fill, Order, OrderStatus, client_order_id
 from trading_bot.errors import ConfigurationError, ExchangeDenied, ExchangeError, StorageError
 from trading_bot.logs import event
 from trading_bot.ports import Tx
@@ -47,7 +47,7 @@ def recover(trader: Trader, quote: str, around: Surroundings) -> None:
     """
     opened = _open_account(trader, quote, around)
     _load_books(trader, opened)
-    _finish_intents(trader, around)
+    trader.desk.finish_intents(around.market_time, trader.bar_ms)
     _resolve_all(trader, around)
     trader.desk.watch_abandoned()
     _report_foreign_orders(trader)
@@ -133,23 +133,6 @@ def _check_symbols(trader: Trader, trades: Mapping[str, Trade], orders: Mapping[
         )
 
 
-def _finish_intents(trader: Trader, around: Surroundings) -> None:
-    """Orders decided but never sent: exits still go out, entries only while their bar is the newest."""
-    for order in [order for order in trader.desk.live.values() if order.status is OrderStatus.NEW]:
-        if _still_wanted(trader, order, around.market_time):
-            event("recovery", order.symbol, f"sending {order.purpose.name.lower()} decided before the stop",
-                  order=order.client_order_id)  # fmt: skip
-            trader.desk.send(order)
-        else:
-            trader.desk.abandon(order, "the bar it was decided on is no longer the newest")
-
-
-def _still_wanted(trader: Trader, order: Order, market_time: int) -> bool:
-    if order.purpose is Purpose.ENTRY:
-        return market_time < order.bar_time + 2 * trader.bar_ms
-    return order.symbol in trader.desk.account.trades
-
-
 def _resolve_all(trader: Trader, around: Surroundings) -> None:
     """Learn the fate of every order on the wire; what the venue surely never got is sent anew while it is wanted."""
     deadline = 3 * trader.config.unclear_orders.seconds + 10
@@ -158,7 +141,9 @@ def _resolve_all(trader: Trader, around: Surroundings) -> None:
         before = {o.client_order_id: o for o in trader.desk.live.values() if o.status is not OrderStatus.OPEN}
         over = trader.desk.sync()
         for order in over:
-            if order.status is OrderStatus.ABANDONED and _still_wanted(trader, order, around.market_time):
+            if order.status is OrderStatus.ABANDONED and trader.desk.still_wanted(
+                order, around.market_time, trader.bar_ms
+            ):
                 _send_again(trader, order)
         unclear = [o for o in trader.desk.live.values() if o.status in (OrderStatus.SENT, OrderStatus.UNKNOWN)]
         if not unclear or waited > deadline or around.stopping():

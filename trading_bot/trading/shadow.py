@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -26,13 +26,16 @@ _GRAIN = Decimal("1E-12")
 
 @dataclass(frozen=True, slots=True)
 class ShadowState:
-    """One book in integer ticks and lots; JSON-able by `dataclasses.asdict`."""
+    """One book in integer ticks and lots; five plain values."""
 
     want: int = 0  # the signal waiting for the next open: +1, -1 or 0
     lots: int = 0
     entry_ticks: int = 0
     entry_time: int = 0
     regime: str = ""
+
+
+IDLE = ShadowState()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +131,13 @@ class ShadowShelf:
         """Fill what the books wanted at this bar's open, then note what their strategies want now; closed trades."""
         closed = []
         for symbol, view in views.items():
-            instrument = instruments[symbol]
-            history = bars_of(view.candles, instrument, HISTORY + 1)  # the newest one and those that judge it
-            stake = stake_in_lots(instrument, instrument.price(max(1, history[-1].open)))
+            history: Sequence[Bar] = ()
             for strategy in self.strategies:
-                book = self.books.get((strategy, symbol), ShadowState())
+                book = self.books.get((strategy, symbol), IDLE)
                 if book.want:
+                    instrument = instruments[symbol]
+                    history = history or bars_of(view.candles, instrument, HISTORY + 1)  # the newest and its judges
+                    stake = stake_in_lots(instrument, instrument.price(max(1, history[-1].open)))
                     book, fill = step(book, history, bars.time, stake, config)
                     if fill is not None:
                         closed.append(shadow_trade(strategy, instrument, fill, run_id))
@@ -144,9 +148,9 @@ class ShadowShelf:
     def snapshot(self) -> dict[str, list[int | str]]:
         """The books that hold or want something, JSON-able."""
         return {
-            f"{name} {symbol}": list(astuple(book))
+            f"{name} {symbol}": [book.want, book.lots, book.entry_ticks, book.entry_time, book.regime]
             for (name, symbol), book in self.books.items()
-            if book != ShadowState()
+            if book != IDLE
         }
 
     def restore(self, saved: Mapping[str, Sequence[Any]]) -> None:

@@ -50,7 +50,8 @@ class Trader:
     faces: dict[str, dict[str, Any]] = field(default_factory=dict)  # each symbol's newest view, for `status`
 
     def on_bars(self, bars: BarsClosed) -> list[Decision]:
-        """Decide one bar of every symbol and act on it. A bar told twice, or out of order, is ignored."""
+        """Decide one bar of every symbol and act on it. A bar told twice, or out of order, is not decided again."""
+        self.desk.finish_intents(bars.time + self.bar_ms, self.bar_ms)
         if bars.time <= self.memory.time:
             return []
         self._settle_orders(bars)
@@ -143,6 +144,7 @@ class Trader:
             self.faces.update({symbol: view.face() for symbol, view in views.items()})
             self.save_in(tx)
         self.desk.account = account
+        self.desk.live.update({order.client_order_id: order for order in plan.orders})
         narration.tell(views, plan, closed)
 
     def _send(self, plan: Plan) -> None:
