@@ -209,10 +209,10 @@ def _reach_local(settings: Settings, stack: ExitStack, last_bar: int | None, own
             "leave timeframe out or give candles of that timeframe"
         )
     last_close = None if last_bar is None else last_bar + timeframe_ms(timeframe)
-    clock = LocalExchangeClock(server.url, bool(info["lockstep"]), last_close)
+    clock = LocalExchangeClock(server.url, info["pace"] == "lockstep", last_close)
     stack.callback(clock.close)
     client = build_client(settings.exchange, server.url, server.key, server.secret)
-    return client, clock, tuple(info["symbols"]), timeframe, f"local {info['market']}"
+    return client, clock, tuple(info["symbols"]), timeframe, f"local {info['name']}"
 
 
 def _reach_remote(settings: Settings, stack: ExitStack, last_bar: int | None, owner: bool) -> _Reached:
