@@ -212,6 +212,7 @@ def _walk(
             before, level = number, price
         sigma = calm * exp(excitement)
         unexpected = sigma * shock + calm * leap
+        level += push * calm
         price += push * calm - pull * (price - level) + back * last + unexpected - homing * price
         last = unexpected
         heat = abs(shock) - _MEAN_SURPRISE

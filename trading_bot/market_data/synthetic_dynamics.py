@@ -32,15 +32,15 @@ class Dynamics:
     """The whole market. The default resembles hourly BTC/USDT of 2017 to 2021 (tests hold it to that)."""
 
     regimes: Mapping[Regime, RegimeDynamics] = field(default_factory=lambda: dict(_REGIMES))
-    shortest_spell: int = 10  # bars
+    shortest_spell: int = 16  # bars
     own_spells: float = 0.12  # share of the market's spells that a coin spends in a regime of its own
     latest_follower: int = 4  # bars after which a coin at the latest follows the market into a new regime
-    spread_of_spells: float = 0.25  # standard deviation of the logarithm of a spell's strengths
+    spread_of_spells: float = 0.20  # standard deviation of the logarithm of a spell's strengths
     volatility: float = 0.0072  # of an hour, for a coin of volatility 1
     correlation: float = 1.0  # scales how much of a coin's surprise is the market's
-    tails: float = 5.0  # degrees of freedom of Student's t
+    tails: float = 4.5  # degrees of freedom of Student's t
     memory: float = 0.90  # of the volatility after a surprise, per bar
-    kick: float = 0.08  # of a surprise on the logarithm of volatility
+    kick: float = 0.05  # of a surprise on the logarithm of volatility
     leverage: float = 0.02  # how much more a fall excites than a rise
     tide_memory: float = 0.998  # of the slow common swing of volatility
     tide: float = 0.30  # its standard deviation (of the logarithm)
@@ -53,18 +53,20 @@ class Dynamics:
 _T, _R, _V, _C = REGIMES
 _REGIMES: Mapping[Regime, RegimeDynamics] = {
     _T: RegimeDynamics(
-        mean_bars=65, volatility=0.65, drift=0.36, wick=1.10, volume=1.10, next={_R: 0.35, _V: 0.35, _C: 0.30}
+        mean_bars=100, volatility=0.75, drift=0.30, reversion=0.10, wick=1.10, volume=1.15,
+        next={_R: 0.35, _V: 0.35, _C: 0.30},
     ),
     _R: RegimeDynamics(
-        mean_bars=85, volatility=0.60, reversion=0.14, wick=1.15, volume=0.80, next={_T: 0.45, _V: 0.25, _C: 0.30}
+        mean_bars=120, volatility=0.52, reversion=0.14, wick=1.15, volume=0.70,
+        next={_T: 0.45, _V: 0.25, _C: 0.30},
     ),
     _V: RegimeDynamics(
-        mean_bars=45, volatility=1.75, reversion=0.025, echo=0.05, jump_chance=0.03, jump_size=3.0, wick=1.15, volume=1.7,
-        next={_T: 0.40, _R: 0.30, _C: 0.30},
+        mean_bars=70, volatility=1.85, reversion=0.035, echo=0.06, jump_chance=0.03, jump_size=3.0, wick=1.15,
+        volume=1.8, next={_T: 0.40, _R: 0.30, _C: 0.30},
     ),
     _C: RegimeDynamics(
-        mean_bars=60, volatility=0.95, echo=-0.35, jump_chance=0.01, jump_size=2.0, wick=1.35,
-        volume=0.95, next={_T: 0.40, _R: 0.35, _V: 0.25},
+        mean_bars=95, volatility=0.88, echo=-0.38, jump_chance=0.01, jump_size=2.0, wick=1.45, volume=0.90,
+        next={_T: 0.40, _R: 0.35, _V: 0.25},
     ),
 }  # fmt: skip
 
