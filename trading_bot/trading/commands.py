@@ -36,8 +36,6 @@ def obey(trader: Trader, command: Command, now: datetime) -> str:
     trader.desk.live.update({order.client_order_id: order for order in orders})
     event("command", command.name, answer, level="WARNING")
     for order in orders:
-        for other in trader.desk.live_orders(order.symbol):
-            trader.desk.cancel(other)
         trader.desk.send(order)
     return answer
 

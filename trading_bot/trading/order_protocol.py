@@ -81,7 +81,14 @@ class OrderDesk:
         return order.symbol in self.account.trades
 
     def send(self, order: Order) -> Order:
-        """Send a NEW order: durably SENT first, then on the wire, then whatever came of it."""
+        """Send a NEW order: durably SENT first, then on the wire, then whatever came of it.
+
+        An exit first clears its way: other orders of its symbol that still stand at the venue are cancelled.
+        """
+        if order.side is Side.SELL:
+            for other in self.live_orders(order.symbol):
+                if other.status is not OrderStatus.NEW:
+                    self.cancel(other)
         order = order.moved(OrderStatus.SENT, sent_date=self.now())
         self._write(order)
         outcome = self.broker.submit(order)

@@ -149,9 +149,6 @@ class Trader:
 
     def _send(self, plan: Plan) -> None:
         for order in plan.orders:
-            if order.side is Side.SELL:
-                for other in self.desk.live_orders(order.symbol):
-                    self.desk.cancel(other)
             self.desk.send(order)
 
     # ── what is remembered ─────────────────────────────────────────────────────────────────────────────────────────
