@@ -95,6 +95,8 @@ def test_names_users_know() -> None:
 QUESTIONS: list[tuple[type[Any], dict[str, Any]]] = [
     (Trade, {"strategy": "s1", "book": "shadow", "is_open": False}),
     (Trade, {}),
+    (Trade, {"book": "shadow"}),
+    (Trade, {"is_open": True}),
     (Decision, {}),
     (Decision, {"symbol": "S1"}),
     (Fill, {"symbol": "S1"}),

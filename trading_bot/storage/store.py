@@ -97,6 +97,8 @@ def upgrade(url: str, *, wait_seconds: float = 10.0) -> str | None:
             if before != HEAD:
                 # alembic takes 0.2 s to import and is needed once in a database's life
                 importlib.import_module("trading_bot.storage.migrate").to_head(connection)
+            else:  # SQLite opens a file we may not write as if nothing were; find out now, not at the first order
+                connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
     except SQLAlchemyError as error:
         raise opening_failed(parsed, error) from error
     finally:

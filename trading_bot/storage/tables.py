@@ -162,7 +162,7 @@ TABLES: Mapping[type[Any], RecordTable] = {
             Trade,
             ("id",),
             _TRADE_ORDER,
-            indices=(_TRADE_ORDER, ("book", "strategy", *_TRADE_ORDER)),
+            indices=(_TRADE_ORDER, ("book", *_TRADE_ORDER), ("book", "strategy", *_TRADE_ORDER)),
             check=_trade_check,
         ),
         _kept("trade_shares", TradeShare, ("trade_id", "strategy")),

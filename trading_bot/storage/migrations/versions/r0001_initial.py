@@ -187,6 +187,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_trades"),
     )
     op.create_index(
+        "ix_trades_book_is_open_close_date_open_date_id", "trades", ["book", "is_open", "close_date", "open_date", "id"]
+    )
+    op.create_index(
         "ix_trades_book_strategy_is_open_close_date_open_date_id",
         "trades",
         ["book", "strategy", "is_open", "close_date", "open_date", "id"],
