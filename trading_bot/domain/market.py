@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
 T = TypeVar("T")
 
+_INT64, _FLOAT64 = np.dtype(np.int64), np.dtype(np.float64)  # built-in dtypes are single objects
+_COLUMNS = (("time", _INT64), *((name, _FLOAT64) for name in ("open", "high", "low", "close", "volume")))
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
 
@@ -125,11 +127,17 @@ class Candles:
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        lengths = {name: len(getattr(self, name)) for name in ("time", "open", "high", "low", "close", "volume")}
-        if len(set(lengths.values())) != 1:
-            raise CandleDataError(f"candles of {self.symbol} have columns of unequal length: {lengths}")
-        for name, kind in (("time", np.int64), *((n, np.float64) for n in ("open", "high", "low", "close", "volume"))):
-            array = np.ascontiguousarray(getattr(self, name), dtype=kind)
+        n = len(self.time)
+        for name, kind in _COLUMNS:
+            array = getattr(self, name)
+            if len(array) != n:
+                lengths = {column: len(getattr(self, column)) for column, _ in _COLUMNS}
+                raise CandleDataError(f"candles of {self.symbol} have columns of unequal length: {lengths}")
+            if type(array) is np.ndarray and array.dtype is kind and array.flags.c_contiguous:
+                if not array.flags.writeable:
+                    continue  # a part of other candles, most often: nothing to do, and this is done many times a bar
+            else:
+                array = np.ascontiguousarray(array, dtype=kind)
             if array.flags.writeable:
                 array = array.view()
                 array.flags.writeable = False
