@@ -23,7 +23,7 @@ from trading_bot.domain.orders import (
 )
 from trading_bot.errors import ExchangeError
 from trading_bot.exchange import ccxt_records as records
-from trading_bot.exchange.ccxt_client import Client, asking, is_denied, words
+from trading_bot.exchange.ccxt_client import Client, asking, check_answered, is_denied, words
 
 LOCAL_CODE = "LOCAL"  # refused here, before anything was sent
 _DEFINITIVE = (
@@ -122,6 +122,7 @@ class CcxtBroker:
         """All of the account's, whoever placed them."""
         with asking(self._client, "list open orders"):
             replies = self._client.fetch_open_orders()
+            check_answered(self._client)
             reports = [records.order_report(reply, str(reply.get("symbol"))) for reply in replies]
         for report in reports:
             self._remember(report)
@@ -134,6 +135,7 @@ class CcxtBroker:
         with asking(self._client, f"list our executions of {symbol}"):
             while True:
                 page = self._client.fetch_my_trades(symbol, start, _PAGE)
+                check_answered(self._client)
                 found.update({str(trade["id"]): trade for trade in page})
                 if len(page) < _PAGE:
                     break

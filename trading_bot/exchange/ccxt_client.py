@@ -70,6 +70,9 @@ def build_client(
     client.timeout = int(config.timeout_seconds * 1000)
     client.maxRetriesOnFailure = 0  # a request sent again by itself may be an order placed twice
     client.session.max_redirects = 0  # one POST must never become many
+    client.enableLastJsonResponse = client.enableLastResponseHeaders = (
+        True  # what was said, apart from how ccxt read it
+    )
     if config.sandbox and not local:
         try:
             client.set_sandbox_mode(True)
@@ -100,6 +103,17 @@ def redirect(client: Client, url: str) -> None:
     client.options["fetchOpenOrders"] = {"warnWithoutSymbol": False}
     # ccxt chooses the spot error table by the real venue's address, which this is not
     client.exceptions["exact"].update(client.exceptions["spot"]["exact"])
+
+
+def check_answered(client: Client) -> None:
+    """Was the last reply JSON that says something? ccxt reads a web page, ``null`` or ``{}`` as an empty list.
+
+    Raises
+    ------
+    ExchangeError
+    """
+    if client.last_json_response is None or client.last_json_response == {}:
+        raise ExchangeError(f"{client.id} answered with something that is no answer (not JSON, or empty)")
 
 
 @contextmanager
