@@ -273,6 +273,11 @@ def test_a_hole_longer_than_a_page_is_worked_off(tmp_path: Path, monkeypatch: py
     missing = {n for gap in cache.gaps for n in range((gap.start - START) // HOUR, (gap.end - START) // HOUR)}
     assert set(times(cache.candles(*BTC))) | missing == set(range(121))
     assert not set(times(cache.candles(*BTC))) & missing
+    cache.flush()
+    again = Cache(venue, tmp_path)
+    asked = len(venue.asked)
+    again.pull(*BTC)
+    assert len(venue.asked) == asked  # what was confirmed page by page is one gap
 
 
 def test_a_failure_between_pages_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

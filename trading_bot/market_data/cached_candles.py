@@ -208,7 +208,7 @@ class CachedCandles:
             event("candles", f"{symbol} {timeframe}", text, level="WARNING")
             stored = stored[:closed]
         series.load(stored, confirmed)
-        series.holes = dict.fromkeys([hole for hole in gaps(stored) if hole not in set(confirmed)], 0)
+        series.holes = dict.fromkeys([hole for hole in gaps(stored) if hole not in confirmed], 0)
         return series
 
     def _catch_up(self, series: CandleSeries, since: int | None, on_page: Callable[[int], None]) -> None:
@@ -308,11 +308,11 @@ class CachedCandles:
                 event("candles", name, text, level="WARNING")
 
     def _confirm(self, series: CandleSeries, start: int, end: int) -> None:
+        self._on_gap(CandleGap(series.symbol, series.timeframe, start, end))  # first: if it fails, it is asked again
         series.remember(start, end)
         bars = (end - start) // timeframe_ms(series.timeframe)
         text = f"the venue has no candles from {utc(start)} to {utc(end)}"
         event("candles", f"{series.symbol} {series.timeframe}", text, bars=bars)
-        self._on_gap(CandleGap(series.symbol, series.timeframe, start, end))
 
 
 def _values(candles: Candles) -> tuple[float, ...]:

@@ -131,14 +131,17 @@ class CandleSeries:
                 return
             whole = self.everything()
             feather.write(self.path, whole, self.confirmed)
-            self._stored, _ = feather.read(self.path, self.symbol, self.timeframe)
+            self._stored = feather.mapped(self.path, self.symbol, self.timeframe)
             self._unsaved = self.put_off = 0
             self._rewritten = False
 
     def remember(self, start: int, end: int) -> None:
         """The venue has no bars from `start` to `end`: not to be asked for again."""
         with self.lock:
-            self.confirmed.append((start, end))
+            before = next((gap for gap in self.confirmed if gap[1] == start), None)  # confirmed page by page
+            if before is not None:
+                self.confirmed.remove(before)
+            self.confirmed.append((start if before is None else before[0], end))
             self._rewritten = True
 
     def _memory(self) -> Candles:
