@@ -6,10 +6,12 @@ import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import click
+
+_EIGHT_DIGITS = Context(prec=8)
 
 
 def print_json(data: Any) -> None:
@@ -83,9 +85,7 @@ def price(value: Decimal | str | None) -> str:
     """A price or quantity with at most eight significant digits, without trailing zeros."""
     if value is None:
         return "-"
-    shown = f"{Decimal(value):,.8g}"
-    if "e" in shown.lower():
-        return f"{Decimal(value):f}"
+    shown = f"{_EIGHT_DIGITS.create_decimal(Decimal(value)):,f}"
     return shown.rstrip("0").rstrip(".") if "." in shown else shown
 
 

@@ -82,10 +82,10 @@ def write_new(path: Path, text: str) -> None:
         It is there, or cannot be written.
     """
     try:
+        if path.exists():
+            raise ConfigurationError(f"{path} is there already; choose another name or move it away")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
-    except FileExistsError:
-        raise ConfigurationError(f"{path} is there already; choose another name or move it away") from None
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from None

@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from trading_bot.errors import ConfigurationError
 from trading_bot.exchange.config import LOCAL
-from trading_bot.settings.checking import validated
+from trading_bot.settings.checking import adapter, validated
 from trading_bot.settings.reading import from_environment, merge, read
 from trading_bot.settings.schema import PREFIX, ServiceConfig, Settings, known_keys, places
 from trading_bot.settings.secrecy import (
@@ -107,4 +105,4 @@ def check_credentials(settings: Settings) -> None:
 
 def schema() -> dict[str, Any]:
     """The JSON schema of a configuration file."""
-    return TypeAdapter(Settings).json_schema()
+    return adapter().json_schema()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -31,12 +32,18 @@ _WANTED = {
 }
 
 
+@functools.cache
+def adapter() -> TypeAdapter[Settings]:
+    """Checks mappings; built once, for it takes longer than the checking."""
+    return TypeAdapter(Settings)
+
+
 def validated(merged: dict[str, Any], origins: Mapping[str, str], default_origin: str) -> Settings:
     known = known_keys()
     _refuse_unknown(merged, known, origins, "")
     _refuse_switches_as_numbers(merged, known, origins, "")
     try:
-        return TypeAdapter(Settings).validate_python(merged)
+        return adapter().validate_python(merged)
     except ValidationError as error:
         raise ConfigurationError(_one_line(error, known, origins, default_origin)) from None
     except TradingBotError as error:  # a component's own words

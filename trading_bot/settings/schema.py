@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -106,7 +107,8 @@ class Settings(TradingConfig):
         return self.db_url or f"sqlite:///{self.data_dir / 'trading_bot.sqlite'}"
 
 
-def known_keys() -> dict[str, Any]:
+@functools.cache
+def known_keys() -> Mapping[str, Any]:
     """The tree of keys: section name -> its tree, key -> its type."""
     return _tree(Settings)
 
