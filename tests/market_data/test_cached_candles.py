@@ -277,7 +277,7 @@ def test_a_hole_longer_than_a_page_is_worked_off(tmp_path: Path, monkeypatch: py
     again = Cache(venue, tmp_path)
     asked = len(venue.asked)
     again.pull(*BTC)
-    assert len(venue.asked) == asked  # what was confirmed page by page is one gap
+    assert len(venue.asked) == asked
 
 
 def test_a_failure_between_pages_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,10 +138,7 @@ class CandleSeries:
     def remember(self, start: int, end: int) -> None:
         """The venue has no bars from `start` to `end`: not to be asked for again."""
         with self.lock:
-            before = next((gap for gap in self.confirmed if gap[1] == start), None)  # confirmed page by page
-            if before is not None:
-                self.confirmed.remove(before)
-            self.confirmed.append((start if before is None else before[0], end))
+            self.confirmed.append((start, end))
             self._rewritten = True
 
     def _memory(self) -> Candles:

@@ -60,6 +60,7 @@ def read(path: Path, symbol: str, timeframe: str) -> tuple[Candles, list[tuple[i
     """
     try:
         table = _mapped(path)
+        table.validate(full=True)
         candles = _from_table(table, symbol, timeframe)
         metadata = table.schema.metadata or {}
         confirmed = [(int(start), int(end)) for start, end in json.loads(metadata.get(_GAPS, b"[]"))]
@@ -75,6 +76,11 @@ def read(path: Path, symbol: str, timeframe: str) -> tuple[Candles, list[tuple[i
         found = faults[0] if faults else "rows twice or not in order of time"
         raise CandleDataError(f"{path}: {found}")
     return candles, confirmed
+
+
+def mapped(path: Path, symbol: str, timeframe: str) -> Candles:
+    """Candles of a file this process has just written: unchecked, so that no page of it is loaded."""
+    return _from_table(_mapped(path), symbol, timeframe)
 
 
 def remove_leftovers(path: Path) -> None:
@@ -94,9 +100,7 @@ def _table(candles: Candles, confirmed: Gaps) -> pa.Table:
 
 def _mapped(path: Path) -> pa.Table:
     with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
-        table = file.read_all()
-    table.validate(full=True)
-    return table
+        return file.read_all()
 
 
 def _from_table(table: pa.Table, symbol: str, timeframe: str) -> Candles:
