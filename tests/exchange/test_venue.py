@@ -191,18 +191,23 @@ def test_refusals_say_found_and_wanted_and_change_nothing() -> None:
     refused(RejectReason.UNKNOWN_SYMBOL, exchange, symbol="DOGE/USDT")
     assert "multiple of 0.01" in refused(RejectReason.PRICE_FILTER, exchange, price="99.999")
     refused(RejectReason.PRICE_FILTER, exchange, price="-1")
-    refused(RejectReason.PRICE_FILTER, exchange, price="NaN")
+    for price in ("NaN", "-Infinity", "1E+999999", "1E-9999999", "99." + "0" * 90 + "1"):
+        refused(RejectReason.PRICE_FILTER, exchange, price=price)
     assert "multiple of 0.0001" in refused(RejectReason.LOT_SIZE, exchange, quantity="0.12345")
-    for quantity in ("0.00001", "-1", "1000000", "NaN", "Infinity", "1E+999999"):
+    for quantity in ("0.00001", "-1", "1000000", "NaN", "Infinity", "1E+999999", "1E-9999999", "0.5" + "0" * 90 + "1"):
         refused(RejectReason.LOT_SIZE, exchange, quantity=quantity)
-    assert "is worth 1.0" in refused(RejectReason.NOTIONAL, exchange, quantity="0.01")
+    assert "0.01 BTC at 100 is worth 1 USDT, wanted at least 5" in refused(
+        RejectReason.NOTIONAL, exchange, quantity="0.01"
+    )
     refused(RejectReason.NOTIONAL, exchange, quantity="0.01", price="499")
     assert "free is 10000" in refused(RejectReason.INSUFFICIENT_BALANCE, exchange, quantity="101")
     refused(RejectReason.INSUFFICIENT_BALANCE, exchange, quantity="101", price="99.01")
     refused(RejectReason.INSUFFICIENT_BALANCE, exchange, Side.SELL, quantity="1.0001", price="120")
     refused(RejectReason.BAD_PARAMETER, exchange, quantity=None)
     refused(RejectReason.BAD_PARAMETER, exchange, quote_quantity=D(50))
-    refused(RejectReason.BAD_PARAMETER, exchange, quantity=None, quote_quantity=D(0))
+    for amount in ("0", "-5", "NaN", "1E+999999", "1E-9999999", "1." + "3" * 90):
+        refused(RejectReason.BAD_PARAMETER, exchange, quantity=None, quote_quantity=D(amount))
+    refused(RejectReason.LOT_SIZE, exchange, quantity=None, quote_quantity=D("1E-30"))
     refused(RejectReason.BAD_PARAMETER, exchange, price="99", quantity=None, quote_quantity=D(50))
 
 

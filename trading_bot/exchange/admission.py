@@ -34,7 +34,8 @@ class VenueReject(Exception):
         self.message = message
 
 
-_HIGHEST_PRICE = Decimal(10**12)
+_HIGHEST = Decimal(10**12)  # of a price or an amount of quote
+_DIGITS = 40  # of any number that can be meant
 
 
 class Wish(NamedTuple):
@@ -65,9 +66,10 @@ def limit_wish(
     """A limit order that passes the price and quantity filters."""
     if quote_quantity is not None or price is None:
         raise VenueReject(RejectReason.BAD_PARAMETER, "a limit order wants a quantity and a price")
-    if not price.is_finite() or price <= 0 or price >= _HIGHEST_PRICE or price % instrument.tick:
+    if not price.is_finite() or price <= 0 or price >= _HIGHEST or not _is_multiple(price, instrument.tick):
         raise VenueReject(
-            RejectReason.PRICE_FILTER, f"price {price} should be above 0 and a multiple of {instrument.tick}"
+            RejectReason.PRICE_FILTER,
+            f"price {plain(price)} should be above 0 and a multiple of {plain(instrument.tick)}",
         )
     return Wish(is_buy, whole_lots(instrument, quantity), int(price // instrument.tick))
 
@@ -77,12 +79,38 @@ def whole_lots(instrument: Instrument, quantity: Decimal | None) -> int:
     if quantity is None:
         raise VenueReject(RejectReason.BAD_PARAMETER, "an order wants a quantity")
     low, high = instrument.min_quantity, instrument.max_quantity
-    if not quantity.is_finite() or not low <= quantity <= high or quantity <= 0 or quantity % instrument.lot:
+    is_in_range = quantity.is_finite() and low <= quantity <= high and quantity > 0
+    if not is_in_range or not _is_multiple(quantity, instrument.lot):
         raise VenueReject(
             RejectReason.LOT_SIZE,
-            f"quantity {quantity} should be between {low} and {high} and a multiple of {instrument.lot}",
+            f"quantity {plain(quantity)} should be between {plain(low)} and {plain(high)} "
+            f"and a multiple of {plain(instrument.lot)}",
         )
     return int(quantity // instrument.lot)
+
+
+def quote_amount(quantity: Decimal | None, quote_quantity: Decimal) -> Decimal:
+    """An amount of quote to spend on (or get for) a market order."""
+    is_in_range = _is_short(quote_quantity) and 0 < quote_quantity < _HIGHEST
+    if quantity is not None or not is_in_range:
+        raise VenueReject(
+            RejectReason.BAD_PARAMETER, "a market order wants a quantity or a quote quantity above 0, not both"
+        )
+    return quote_quantity
+
+
+def _is_multiple(number: Decimal, step: Decimal) -> bool:
+    return _is_short(number) and number % step == 0
+
+
+def _is_short(number: Decimal) -> bool:
+    """Whether exact arithmetic can be done with it at all."""
+    return number.is_finite() and abs(number.adjusted()) < _DIGITS and len(number.as_tuple().digits) <= _DIGITS
+
+
+def plain(number: Decimal) -> str:
+    """`number` without exponent or trailing zeros: the same words whether it comes from memory or a database."""
+    return format(number.normalize(), "f") if _is_short(number) else str(number)
 
 
 def check_notional(instrument: Instrument, wish: Wish, price_ticks: int) -> None:
@@ -91,6 +119,6 @@ def check_notional(instrument: Instrument, wish: Wish, price_ticks: int) -> None
     if quantity * price < instrument.min_notional:
         raise VenueReject(
             RejectReason.NOTIONAL,
-            f"{quantity} {instrument.base} at {price} is worth {quantity * price} {instrument.quote}, "
-            f"wanted at least {instrument.min_notional}",
+            f"{plain(quantity)} {instrument.base} at {plain(price)} is worth {plain(quantity * price)} "
+            f"{instrument.quote}, wanted at least {plain(instrument.min_notional)}",
         )

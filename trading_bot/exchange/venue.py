@@ -27,6 +27,8 @@ from trading_bot.exchange.admission import (
     Wish,
     check_notional,
     limit_wish,
+    plain,
+    quote_amount,
     tradable,
     whole_lots,
 )
@@ -178,7 +180,8 @@ class SimulatedVenue:
             elif quote_quantity is None:
                 wish = Wish(is_buy, whole_lots(instrument, quantity), 0)
             else:
-                wish = self._quote_wish(is_buy, quantity, quote_quantity, instrument, market, offered)
+                amount = quote_amount(quantity, quote_quantity)
+                wish = self._quote_wish(is_buy, amount, instrument, market, offered)
             check_notional(instrument, wish, market.price)
             if client_order_id and client_order_id in self._ledger.open_ids:
                 raise VenueReject(
@@ -314,20 +317,15 @@ class SimulatedVenue:
     def _quote_wish(
         self,
         is_buy: bool,
-        quantity: Decimal | None,
-        quote_quantity: Decimal,
+        amount: Decimal,
         instrument: Instrument,
         market: _Market,
         offered: Liquidity,
     ) -> Wish:
-        """As much as `quote_quantity` pays for at the price of the moment."""
-        if quantity is not None or not quote_quantity.is_finite() or quote_quantity <= 0:
-            raise VenueReject(
-                RejectReason.BAD_PARAMETER, "a market order wants a quantity or a quote quantity above 0, not both"
-            )
-        most = int(quote_quantity // (instrument.price(market.price) * instrument.lot))
+        """As much as `amount` of quote pays for at the price of the moment."""
+        most = int(amount // (instrument.price(market.price) * instrument.lot))
         ticks = matching.taker_price(is_buy, min(most, offered.cap), market.price, offered, self.config)
-        lots = int(quote_quantity // (instrument.price(ticks) * instrument.lot))
+        lots = int(amount // (instrument.price(ticks) * instrument.lot))
         return Wish(is_buy, whole_lots(instrument, instrument.quantity(lots)), 0)
 
     def _queued(self, order: VenueOrder, wish: Wish, taken: int, offered: Liquidity) -> VenueOrder:
@@ -346,8 +344,8 @@ class SimulatedVenue:
         if needed > draft.free(currency):
             raise VenueReject(
                 RejectReason.INSUFFICIENT_BALANCE,
-                f"{order.side} {order.quantity} {order.symbol} needs {needed} {currency}, "
-                f"free is {draft.free(currency)}",
+                f"{order.side} {plain(order.quantity)} {order.symbol} needs {plain(needed)} {currency}, "
+                f"free is {plain(draft.free(currency))}",
             )
 
     def _open(self, draft: Draft, markets: dict[str, _Market], symbol: str, bar_time: int, price: float) -> None:
