@@ -24,6 +24,8 @@ from itertools import pairwise
 from math import ceil, isfinite, sqrt
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from trading_bot.domain.market import Candles, Instrument
 from trading_bot.errors import CandleDataError
 
@@ -103,8 +105,13 @@ def bar(candles: Candles, row: int, instrument: Instrument) -> Bar:
 
 
 def bars(candles: Candles, instrument: Instrument, last: int = HISTORY) -> list[Bar]:
-    """The newest `last` candles in whole ticks and lots, oldest first."""
-    return [bar(candles, row, instrument) for row in range(max(0, len(candles) - last), len(candles))]
+    """The newest `last` candles in whole ticks and lots, oldest first: `bar` of each, all at once."""
+    newest = candles.tail(last)
+    prices = [column / float(instrument.tick) for column in (newest.open, newest.high, newest.low, newest.close)]
+    columns = [*prices, np.maximum(newest.volume / float(instrument.lot), 0.0)]
+    if not all(np.isfinite(column).all() for column in columns):
+        return [bar(newest, row, instrument) for row in range(len(newest))]  # says which one is wrong
+    return [Bar(*row) for row in zip(*(np.rint(column).astype(np.int64).tolist() for column in columns), strict=True)]
 
 
 def liquidity(recent: Sequence[Bar], config: MatchingConfig) -> Liquidity:

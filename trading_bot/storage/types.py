@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation, Overflow
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Double, Numeric, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -225,6 +225,9 @@ class JsonMapping(TypeDecorator[Mapping[str, Any]]):
 
 
 def _plain(value: object, place: str) -> Any:
+    kind = type(value)  # the common cases first: this runs over every snapshot of every bar
+    if kind is str or kind is int or (kind is float and math.isfinite(cast("float", value))):
+        return value
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, Mapping):
