@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import ccxt
@@ -23,7 +23,7 @@ from trading_bot.domain.orders import (
 )
 from trading_bot.errors import ExchangeError
 from trading_bot.exchange import ccxt_records as records
-from trading_bot.exchange.ccxt_client import Client, asking, check_answered, is_denied, words
+from trading_bot.exchange.ccxt_client import Client, asking, asking_for_rows, check_answered, is_denied, words
 
 LOCAL_CODE = "LOCAL"  # refused here, before anything was sent
 _DEFINITIVE = (
@@ -36,6 +36,7 @@ _DEFINITIVE = (
 )
 _PAGE = 1000
 _REMEMBERED = 10_000
+_ENDLESS = Decimal(10) ** 40
 
 
 class CcxtBroker:
@@ -120,9 +121,8 @@ class CcxtBroker:
 
     def open_orders(self) -> Sequence[OrderReport]:
         """All of the account's, whoever placed them."""
-        with asking(self._client, "list open orders"):
+        with asking_for_rows(self._client, "list open orders"):
             replies = self._client.fetch_open_orders()
-            check_answered(self._client)
             reports = [records.order_report(reply, str(reply.get("symbol"))) for reply in replies]
         for report in reports:
             self._remember(report)
@@ -159,9 +159,9 @@ class CcxtBroker:
         ):
             return f"the price of a limit order should be above 0, is {order.price}"
         known = self._instruments.get(order.symbol) if self._instruments is not None else None
-        if known is not None and order.quantity % known.lot != 0:  # ccxt would silently round it down
+        if known is not None and not _is_multiple(order.quantity, known.lot):  # ccxt would silently round it down
             return f"quantity should be a multiple of {known.lot}, is {order.quantity}"
-        if known is not None and order.price is not None and order.price % known.tick != 0:
+        if known is not None and order.price is not None and not _is_multiple(order.price, known.tick):
             return f"price should be a multiple of {known.tick}, is {order.price}"
         return None
 
@@ -203,6 +203,11 @@ class CcxtBroker:
         self._client_ids[report.exchange_order_id] = report.client_order_id
         while len(self._client_ids) > _REMEMBERED:
             self._client_ids.popitem(last=False)
+
+
+def _is_multiple(amount: Decimal, step: Decimal) -> bool:
+    with localcontext(prec=80):
+        return abs(amount) < _ENDLESS and amount % step == 0
 
 
 def _by_number(trade_id: str) -> tuple[int, Decimal | int, str]:

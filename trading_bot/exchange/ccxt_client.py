@@ -74,10 +74,9 @@ def build_client(
         True  # what was said, apart from how ccxt read it
     )
     if config.sandbox and not local:
-        try:
-            client.set_sandbox_mode(True)
-        except ccxt.NotSupported:
-            raise ConfigurationError(f"{config.name} has no sandbox; set exchange.sandbox to false") from None
+        if not client.urls.get("test"):
+            raise ConfigurationError(f"{config.name} has no sandbox; set exchange.sandbox to false")
+        client.set_sandbox_mode(True)
     if local_url is not None and local:
         redirect(client, local_url)
     return client
@@ -127,12 +126,20 @@ def asking(client: Client, action: str) -> Iterator[None]:
         raise translated(error, client, action) from None
 
 
+@contextmanager
+def asking_for_rows(client: Client, action: str) -> Iterator[None]:
+    """Like `asking`, for what ccxt returns as a list: an unreadable answer must not pass for an empty one."""
+    with asking(client, action):
+        yield
+        check_answered(client)
+
+
 def translated(error: Exception, client: Client, action: str) -> ExchangeError:
     """The error-translation table: our exception for `error`, its text free of signed addresses."""
     text = f"{client.id} could not {action}: {words(error)}"
     if is_denied(error):
         return ExchangeDenied(f"{text}; check the key, its permissions and its address list")
-    if isinstance(error, ccxt.DDoSProtection):
+    if isinstance(error, ccxt.DDoSProtection | ccxt.RateLimitExceeded):
         return ExchangeThrottled(text, retry_after(client))
     if isinstance(error, ccxt.InvalidNonce):
         return ExchangeUnreachable(f"{text}; check this machine's clock")
