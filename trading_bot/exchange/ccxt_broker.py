@@ -161,6 +161,8 @@ class CcxtBroker:
         known = self._instruments.get(order.symbol) if self._instruments is not None else None
         if known is not None and not _is_multiple(order.quantity, known.lot):  # ccxt would silently round it down
             return f"quantity should be a multiple of {known.lot}, is {order.quantity}"
+        if known is not None and order.quantity > known.max_quantity:
+            return f"quantity should be at most {known.max_quantity}, is {order.quantity}"
         if known is not None and order.price is not None and not _is_multiple(order.price, known.tick):
             return f"price should be a multiple of {known.tick}, is {order.price}"
         return None
