@@ -21,6 +21,7 @@ from tests.storage.records import MOMENT, record
 from trading_bot.domain.account import Trade
 from trading_bot.domain.journal import Decision
 from trading_bot.domain.orders import Fill, Order
+from trading_bot.domain.venue import VenueOrder
 from trading_bot.storage.engines import parsed_url, writing_engine
 from trading_bot.storage.migrate import MIGRATIONS, alembic_config
 from trading_bot.storage.migrations import HEAD, REVISIONS
@@ -51,7 +52,7 @@ def test_the_migrations_make_the_tables(engine: Engine) -> None:
 
 def test_the_comparison_would_see_a_difference(engine: Engine) -> None:
     with engine.begin() as connection:
-        connection.exec_driver_sql("DROP INDEX ix_fills_client_order_id")
+        connection.exec_driver_sql("DROP INDEX ix_fills_client_order_id_pair_date")
         connection.exec_driver_sql("ALTER TABLE fills ADD COLUMN stray TEXT")
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         found = {change[0] for change in compare_metadata(context, metadata)}
@@ -100,7 +101,9 @@ QUESTIONS: list[tuple[type[Any], dict[str, Any]]] = [
     (Decision, {}),
     (Decision, {"symbol": "S1"}),
     (Fill, {"symbol": "S1"}),
+    (Fill, {"symbol": "S1", "client_order_id": "c1"}),
     (Order, {}),
+    (VenueOrder, {"symbol": "S1", "client_order_id": "c1"}),
     (Order, {"symbol": "S1"}),
 ]
 
@@ -119,7 +122,8 @@ def test_the_newest_are_found_by_index(tmp_path: Path, kind: type[Any], where: d
         (sql,) = [line for line in plans if line.startswith("SELECT")]
         steps = [str(row[3]) for row in raw.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()]
     store.close()
-    assert any("USING INDEX" in step for step in steps), steps
+    index = "client_order_id" if "client_order_id" in where else ""
+    assert any("USING INDEX" in step and index in step.partition(" (")[0] for step in steps), steps
     assert all("USE TEMP B-TREE FOR ORDER BY" not in step for step in steps), steps
 
 

@@ -179,7 +179,7 @@ TABLES: Mapping[type[Any], RecordTable] = {
             Fill,
             ("venue", "symbol", "trade_id"),
             ("date", "trade_id", "venue", "symbol"),
-            indices=(("date",), ("symbol", "date"), ("client_order_id",)),
+            indices=(("date",), ("symbol", "date"), ("client_order_id", "symbol", "date")),
             sql_names={"quantity": "amount"},
             counted=frozenset({"trade_id"}),
         ),
@@ -196,7 +196,7 @@ TABLES: Mapping[type[Any], RecordTable] = {
             "venue_orders",
             VenueOrder,
             ("order_id",),
-            indices=(("client_order_id",), ("status", "order_id"), ("symbol", "order_id")),
+            indices=(("client_order_id", "symbol", "order_id"), ("status", "order_id"), ("symbol", "order_id")),
             sql_names={"quantity": "amount"},
         ),
         _kept(

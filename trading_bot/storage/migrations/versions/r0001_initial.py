@@ -78,7 +78,7 @@ def upgrade() -> None:
         sa.Column("is_maker", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("venue", "pair", "trade_id", name="pk_fills"),
     )
-    op.create_index("ix_fills_client_order_id", "fills", ["client_order_id"])
+    op.create_index("ix_fills_client_order_id_pair_date", "fills", ["client_order_id", "pair", "date"])
     op.create_index("ix_fills_date", "fills", ["date"])
     op.create_index("ix_fills_pair_date", "fills", ["pair", "date"])
     op.create_table(
@@ -239,7 +239,9 @@ def upgrade() -> None:
         sa.Column("update_time", Whole(), nullable=False),
         sa.PrimaryKeyConstraint("order_id", name="pk_venue_orders"),
     )
-    op.create_index("ix_venue_orders_client_order_id", "venue_orders", ["client_order_id"])
+    op.create_index(
+        "ix_venue_orders_client_order_id_pair_order_id", "venue_orders", ["client_order_id", "pair", "order_id"]
+    )
     op.create_index("ix_venue_orders_pair_order_id", "venue_orders", ["pair", "order_id"])
     op.create_index("ix_venue_orders_status_order_id", "venue_orders", ["status", "order_id"])
     op.create_table(
