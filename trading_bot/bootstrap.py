@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trading_bot import __version__
-from trading_bot.domain.market import Candles, timeframe_ms
+from trading_bot.domain.market import Candles, Instrument, timeframe_ms
 from trading_bot.errors import ConfigurationError
 from trading_bot.exchange.config import LOCAL
 from trading_bot.logs import event, register_secret
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from trading_bot.market_data.cached_candles import CachedCandles
     from trading_bot.ports import Broker, MarketClock, Store
     from trading_bot.trading.trader import Trader
+
+
+CLOCK_TOLERANCE = 0.5  # seconds
 
 
 @dataclass(slots=True)
@@ -61,6 +65,7 @@ class Access:
     symbols: tuple[str, ...]
     timeframe: str
     market: str
+    candles_hash: str = ""
 
 
 def new_bot_id() -> str:
@@ -92,7 +97,7 @@ def build_bot(settings: Settings, run_id: str) -> Iterator[Bot]:
 
         feed = CachedCandles(
             access.source,
-            candle_folder(settings, access.market),
+            candle_folder(settings, access.candles_hash),
             now=access.clock.now,
             on_gap=record_gap,
             history=max(settings.market.history, trader.warmup + 600),
@@ -107,17 +112,28 @@ def build_bot(settings: Settings, run_id: str) -> Iterator[Bot]:
             timeframe=access.timeframe,
             bar_ms=trader.bar_ms,
             warmup=trader.warmup,
-            quote=settings.stake_currency or instruments[access.symbols[0]].quote,
+            quote=_quote(settings, instruments),
             market=access.market,
             configuration=redacted(settings),
+            candles_hash=access.candles_hash,
         )
+
+
+def _quote(settings: Settings, instruments: Mapping[str, Instrument]) -> str:
+    """The one currency the account trades in."""
+    quote = next(iter(instruments.values())).quote
+    if settings.stake_currency not in (None, quote):
+        raise ConfigurationError(
+            f"stake_currency is {settings.stake_currency}, but the pairs are quoted in {quote}; make them agree"
+        )
+    return quote
 
 
 def build_trader(
     settings: Settings,
     store: Store,
     broker: Broker,
-    instruments: Mapping[str, Any],
+    instruments: Mapping[str, Instrument],
     strategies: list[Any],
     timeframe: str,
     run_id: str,
@@ -183,12 +199,12 @@ def build_candle_source(settings: Settings, last_bar: int | None = None, *, owne
 
     with ExitStack() as stack:
         reach = _reach_local if settings.exchange.name == LOCAL else _reach_remote
-        client, clock, listed, timeframe, market = reach(settings, stack, last_bar, owner)
+        client, clock, listed, timeframe, market, candles = reach(settings, stack, last_bar, owner)
         source = CcxtCandles(client, clock.now, lambda action: asking(client, action))
-        yield Access(client, source, clock, _pairs(settings, listed), timeframe, market)
+        yield Access(client, source, clock, _pairs(settings, listed), timeframe, market, candles)
 
 
-_Reached = tuple[Any, "MarketClock", tuple[str, ...], str, str]  # client, clock, listed symbols, timeframe, market
+_Reached = tuple[Any, "MarketClock", tuple[str, ...], str, str, str]  # client, clock, symbols, timeframe, market, hash
 
 
 def _reach_local(settings: Settings, stack: ExitStack, last_bar: int | None, owner: bool) -> _Reached:
@@ -212,7 +228,7 @@ def _reach_local(settings: Settings, stack: ExitStack, last_bar: int | None, own
     clock = LocalExchangeClock(server.url, info["pace"] == "lockstep", last_close)
     stack.callback(clock.close)
     client = build_client(settings.exchange, server.url, server.key, server.secret)
-    return client, clock, tuple(info["symbols"]), timeframe, f"local {info['name']}"
+    return client, clock, tuple(info["symbols"]), timeframe, info["name"], info["candles_hash"]
 
 
 def _reach_remote(settings: Settings, stack: ExitStack, last_bar: int | None, owner: bool) -> _Reached:
@@ -221,9 +237,26 @@ def _reach_remote(settings: Settings, stack: ExitStack, last_bar: int | None, ow
 
     assert settings.timeframe is not None  # Settings refuses to be without
     client = build_client(settings.exchange)
-    clock = WallClock(settings.timeframe, settings.service.candle_delay_seconds)
+    ahead = _seconds_ahead(client)
+    clock = WallClock(settings.timeframe, settings.service.candle_delay_seconds, lambda: time.time() + ahead)
     stack.callback(clock.close)
-    return client, clock, settings.exchange.pair_whitelist, settings.timeframe, settings.exchange.name
+    return client, clock, settings.exchange.pair_whitelist, settings.timeframe, settings.exchange.name, ""
+
+
+def _seconds_ahead(client: Any) -> float:
+    """How far the venue's clock is ahead of ours; bars are closed by its clock. 0 where it does not tell."""
+    from trading_bot.exchange.ccxt_client import asking
+
+    if not client.has.get("fetchTime"):
+        return 0.0
+    before = time.time()
+    with asking(client, "tell its time"):
+        theirs = client.fetch_time() / 1000
+    ahead: float = theirs - (before + time.time()) / 2
+    if abs(ahead) > CLOCK_TOLERANCE:
+        event("clock", client.id, f"this machine's clock is {-ahead:+.2f} s off the venue's; check its time service",
+              level="WARNING")  # fmt: skip
+    return ahead
 
 
 def _broker(settings: Settings, store: Store, access: Access) -> Broker:
@@ -260,7 +293,7 @@ def _pairs(settings: Settings, listed: tuple[str, ...]) -> tuple[str, ...]:
     return pairs
 
 
-def _traded(broker: Broker, symbols: tuple[str, ...]) -> dict[str, Any]:
+def _traded(broker: Broker, symbols: tuple[str, ...]) -> dict[str, Instrument]:
     """The instruments of the traded pairs, all in one quote currency."""
     listed = broker.instruments()
     missing = [symbol for symbol in symbols if symbol not in listed]
@@ -283,8 +316,8 @@ def _last_bar(store: Store) -> int | None:
 
     with store.reading() as tx:
         saved = tx.get(Snapshot, TRADER)
-    time = -1 if saved is None else int(saved.value["memory"]["time"])
-    return None if time < 0 else time
+    moment = -1 if saved is None else int(saved.value["memory"]["time"])
+    return None if moment < 0 else moment
 
 
 # ── the local exchange ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -314,6 +347,7 @@ def make_exchange(settings: Settings) -> LocalExchange:
     candles, name = load_market(settings)
     market = ReplayMarket(candles, history=settings.market.history, max_bars=settings.market.max_bars)
     store = open_store(f"sqlite:///{exchange_state(settings) / 'exchange.sqlite'}")
+    _keep_to_one_market(store, candles, name, exchange_state(settings))
     venue = SimulatedVenue(
         store,
         instruments_from(candles, settings.paper),
@@ -321,7 +355,33 @@ def make_exchange(settings: Settings) -> LocalExchange:
         balances=default_balances(market.symbols, settings.paper),
         config=settings.matching,
     )
-    return LocalExchange(market, venue, name=name, candles_per_second=settings.market.candles_per_second)
+    pace = settings.market.candles_per_second
+    return LocalExchange(market, venue, name=name, candles_per_second=pace, candles_hash=hash_of(candles))
+
+
+def hash_of(candles: Mapping[str, Candles], bars: int | None = None) -> str:
+    """SHA-256 (first 16 digits) of the candles, or of each symbol's first `bars`."""
+    digest = hashlib.sha256()
+    for symbol, rows in sorted(candles.items()):
+        digest.update(f"{symbol} {rows.timeframe}".encode())
+        for column in (rows.time, rows.open, rows.high, rows.low, rows.close, rows.volume):
+            digest.update(column[:bars].tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _keep_to_one_market(store: Store, candles: Mapping[str, Candles], name: str, state: Path) -> None:
+    """An account traded on one market's prices must not go on at another's. A file may grow, its beginning stays."""
+    from trading_bot.domain.journal import Snapshot
+
+    mine = hash_of(candles, bars=100)
+    with store.transaction() as tx:
+        tx.add(Snapshot("market", {"hash": mine, "name": name}))
+        known = tx.get(Snapshot, "market")
+    if known is not None and known.value["hash"] != mine:
+        raise ConfigurationError(
+            f"{state} holds an account on another market ({known.value['name']}), market.candles now gives {name}; "
+            "use another data_dir, or `trading-bot reset` for a new paper account"
+        )
 
 
 def exchange_state(settings: Settings) -> Path:
@@ -395,8 +455,7 @@ def run_backtest(
         settings, store, broker, instruments, strategies, market.timeframe, "backtest", "backtest",
         lambda: datetime.fromtimestamp(market.now() / 1000, UTC),
     )  # fmt: skip
-    quote = settings.stake_currency or instruments[symbols[0]].quote
-    return run(trader, market, candles, quote, name, on_bar)
+    return run(trader, market, candles, _quote(settings, instruments), name, on_bar)
 
 
 def replay_of(
@@ -425,7 +484,7 @@ def _stored_market(settings: Settings) -> tuple[dict[str, Candles], str]:
     """Candles of a real venue that `download-data` (or the daemon) has stored."""
     from trading_bot.market_data.file_candles import FileCandles
 
-    folder = candle_folder(settings, settings.exchange.name)
+    folder = candle_folder(settings)
     paths = [
         folder / f"{pair.replace('/', '_')}-{settings.timeframe}.feather" for pair in settings.exchange.pair_whitelist
     ]
@@ -436,11 +495,10 @@ def _stored_market(settings: Settings) -> tuple[dict[str, Candles], str]:
     return dict(files.all()), settings.exchange.name
 
 
-def candle_folder(settings: Settings, market: str) -> Path:
+def candle_folder(settings: Settings, candles_hash: str = "") -> Path:
     """Where the candles of one market are kept; two replays with the same symbols must not share a folder."""
-    if settings.exchange.name != LOCAL:
-        return settings.data_dir / "candles" / settings.exchange.name
-    return settings.data_dir / "candles" / f"local-{hashlib.sha256(market.encode()).hexdigest()[:8]}"
+    name = settings.exchange.name
+    return settings.data_dir / "candles" / (f"{name}-{candles_hash[:8]}" if candles_hash else name)
 
 
 def _utc(milliseconds: int) -> str:

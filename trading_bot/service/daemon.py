@@ -19,7 +19,7 @@ from loguru import logger
 
 from trading_bot.bootstrap import Bot, build_bot, new_bot_id
 from trading_bot.domain.journal import Command, Decision, EquityPoint, JobRun, Run, Snapshot
-from trading_bot.errors import ExchangeDenied, ExchangeError, StorageError
+from trading_bot.errors import AlreadyRunning, ExchangeDenied, ExchangeError, StorageError
 from trading_bot.logs import event
 from trading_bot.service.jobs import Jobs
 from trading_bot.settings import Settings
@@ -38,6 +38,7 @@ class Daemon:
     """One life of the bot."""
 
     bot: Bot
+    lock: DataLock | None = None
     queue: Queue[Event] = field(default_factory=Queue)
     stop_reason: str = ""
 
@@ -80,6 +81,8 @@ class Daemon:
                 self._degrade("storage", f"{error}; trading waits", "ERROR")
                 self._wait(STORAGE_PAUSE)
                 continue
+            except AlreadyRunning as error:  # the database's lock was lost and somebody else has it now
+                self.stop_reason = str(error)
             except ExchangeDenied as error:
                 memory.paused = True
                 self._degrade("exchange", f"{error}; paused until the key is mended and `trading-bot resume`", "ERROR")
@@ -108,6 +111,8 @@ class Daemon:
         elif isinstance(happened, OrdersDue):
             trader.desk.sync()
         elif isinstance(happened, ReconcileDue):
+            if self.lock is not None:
+                self.lock.check()
             trader.desk.watch_abandoned()
             reconcile(trader)
         elif isinstance(happened, CommandGiven):
@@ -200,8 +205,9 @@ class Daemon:
 def run_bot(settings: Settings) -> int:
     """Build the bot, hold its data alone, run it until it is told to stop; the exit code."""
     run_id = f"{_now():%Y%m%dT%H%M%S}-{os.getpid()}"
-    with DataLock(settings.data_dir, run_id=run_id, db_url=settings.db_url), build_bot(settings, run_id) as bot:
-        Daemon(bot).run()
+    lock = DataLock(settings.data_dir, run_id=run_id, db_url=settings.db_url)
+    with lock, build_bot(settings, run_id) as bot:
+        Daemon(bot, lock).run()
     return 0
 
 

@@ -53,6 +53,8 @@ class LocalExchange:
         What the market is, for people: "synthetic (seed 7)" or the candle files' names.
     candles_per_second
         Bars that close each second, or "lockstep": only when told.
+    candles_hash
+        Of what is replayed, for those who keep its candles.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class LocalExchange:
         *,
         name: str,
         candles_per_second: float | Literal["lockstep"] = "lockstep",
+        candles_hash: str = "",
     ) -> None:
         self.market = market
         self.venue = venue
         self.name = name
+        self.candles_hash = candles_hash
         self.pace = None if candles_per_second == "lockstep" else float(candles_per_second)
         self.lock = threading.RLock()
         self.listeners: list[Callable[[], None]] = []  # called after every bar, from whichever thread closed it
@@ -162,6 +166,7 @@ class LocalExchange:
         """What this market is."""
         return {
             "name": self.name,
+            "candles_hash": self.candles_hash,
             "symbols": list(self.venue.instruments),
             "timeframe": self.market.timeframe,
             "pace": self.pace if self.pace is not None else "lockstep",
