@@ -26,7 +26,7 @@ from trading_bot.domain.orders import (
     Side,
     TimeInForce,
 )
-from trading_bot.errors import ExchangeUnreachable
+from trading_bot.errors import CandleDataError, ExchangeUnreachable
 from trading_bot.exchange.paper_venue import PaperVenue, PriceSource
 from trading_bot.exchange.replay import ReplayMarket
 from trading_bot.exchange.venue import SimulatedVenue, VenueReject
@@ -58,6 +58,7 @@ class LiveSource:
         self.prices: dict[str, float] = dict.fromkeys(candles, 100.0)
         self.time = now
         self.reachable = True
+        self.garbled = False
         self.asked = 0
 
     def now(self) -> int:
@@ -78,6 +79,8 @@ class LiveSource:
         self.asked += 1
         if not self.reachable:
             raise ExchangeUnreachable("no route to the venue")
+        if self.garbled:
+            raise CandleDataError("a low above its high")
 
 
 def live(*bars: Row, store: MemoryStore | None = None) -> tuple[LiveSource, PaperVenue]:
@@ -145,7 +148,9 @@ def test_without_a_price_nothing_is_done() -> None:
     for question in (broker.open_orders, broker.balances, broker.catch_up, lambda: broker.look_up("a", BTC)):
         with pytest.raises(ExchangeUnreachable):
             question()
-    source.reachable = True
+    source.reachable, source.garbled = True, True
+    assert broker.submit(order("a")) == Rejected("NO_PRICE", "no price of BTC/USDT could be had: a low above its high")
+    source.garbled = False
     assert broker.look_up("a", BTC) is None
     assert isinstance(broker.submit(order("a")), Accepted)
 

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from trading_bot.domain.orders import OrderStatus, OrderType, Side, TimeInForce
 from trading_bot.domain.venue import VenueFill, VenueOrder
 from trading_bot.errors import ConfigurationError
 from trading_bot.exchange.venue import RejectReason, SimulatedVenue, VenueReject
+from trading_bot.storage.store import open_store
 
 BTC, ETH = "BTC/USDT", "ETH/USDT"
 CALM: Row = (100.0, 100.0, 100.0, 100.0, 10.0)  # flat: taking costs one tick; a participation share of 1 coin
@@ -285,6 +287,20 @@ def test_a_bar_told_twice_counts_once() -> None:
     assert exchange.venue.roll(step.closed, step.opened, step.time) == ()
 
 
+def test_a_bar_that_closed_does_not_open_again_after_a_restart() -> None:
+    store = MemoryStore()
+    exchange = market_of(CALM, CALM, CALM, store=store)
+    early = exchange.market.forming(BTC)
+    assert early is not None
+    buy(exchange, "3.5")
+    exchange.advance()
+    exchange.restart()
+    again = SimulatedVenue(store, {BTC: instrument()}, name="test", balances={})
+    again.remember(BTC, exchange.market.candles(BTC, "1h", None, 5)[:-1])
+    assert again.roll({}, {BTC: (early[0], 55.0)}, exchange.market.now()) == ()
+    assert again.price(BTC) == 100
+
+
 def test_fees_finer_than_the_database_are_rounded_up() -> None:
     fine = instrument(lot=D("1E-8"), tick=D("1E-8"), min_quantity=D("1E-8"), taker_fee=D("0.00075"))
     exchange = RolledVenue(MemoryStore(), {BTC: rows(BTC, *[CALM] * 7)}, {BTC: fine}, {"BTC": D(1)})
@@ -460,6 +476,30 @@ def test_money_is_conserved_and_a_restart_changes_nothing(stream: list[Any]) -> 
         check_conservation(restarted.venue)
     check_volume_and_price(steady)
     assert books(restarted.venue) == books(steady.venue)
+
+
+def test_the_database_keeps_the_books_exactly(tmp_path: Path) -> None:
+    """SQLite with a restart now and then, against a memory that never forgets."""
+    url = f"sqlite:///{tmp_path}/exchange.sqlite"
+    store = open_store(url)
+    kept = RolledVenue(store, CANDLES, SYMBOLS, CASH, history=10)
+    steady = RolledVenue(MemoryStore(), CANDLES, SYMBOLS, CASH, history=10)
+    for number in range(12):
+        side, away = list(Side)[number % 2], [None, 60, -150][number % 3]
+        wish = {"symbol": BTC, "side": side, "lots": 4_321, "quote": False, "away": away}
+        for exchange in (kept, steady):
+            act(exchange, {**wish, "time_in_force": TimeInForce.GTC})
+            act(exchange, "advance")
+        if number % 4:
+            continue
+        store.close()
+        store = open_store(url)
+        kept = RolledVenue(store, CANDLES, SYMBOLS, CASH, history=10)
+        kept.market.seek(steady.market.now())
+        kept.restart()
+        assert books(kept.venue) == books(steady.venue)
+    store.close()
+    assert len(steady.venue.fills(BTC)) > 5
 
 
 def test_the_laws_are_tested_on_something() -> None:

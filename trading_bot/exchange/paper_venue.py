@@ -16,7 +16,7 @@ from trading_bot.domain.account import Balance
 from trading_bot.domain.market import Candles, Instrument, timeframe_ms
 from trading_bot.domain.orders import Accepted, Fill, Order, OrderReport, OrderType, Rejected, SubmitOutcome
 from trading_bot.domain.venue import VenueFill, VenueOrder
-from trading_bot.errors import ExchangeError
+from trading_bot.errors import CandleDataError, ExchangeError
 from trading_bot.exchange.venue import RejectReason, SimulatedVenue, VenueReject
 from trading_bot.matching import HISTORY
 from trading_bot.ports import CandleSource
@@ -95,7 +95,7 @@ class PaperVenue:
                 now = self._brought_up_to_date()
                 if order.symbol in self._books.instruments:
                     self._observe(order.symbol, now)
-            except ExchangeError as error:
+            except (ExchangeError, CandleDataError) as error:
                 return Rejected(RejectReason.NO_PRICE, f"no price of {order.symbol} could be had: {error}")
             try:
                 placed, fills = self._books.place(

@@ -351,8 +351,8 @@ class SimulatedVenue:
     def _open(self, draft: Draft, markets: dict[str, _Market], symbol: str, bar_time: int, price: float) -> None:
         """A bar begins (the rest of market orders fills at its open) or its price changes."""
         market, instrument = markets[symbol], self.instruments[symbol]
-        if bar_time < max(market.opened, market.closed + 1):
-            return
+        if bar_time < market.opened or bar_time <= max(market.closed, self._ledger.bars.get(symbol, -1)):
+            return  # it has closed already
         ticks = max(1, round(price / float(instrument.tick)))
         if bar_time == market.opened:
             markets[symbol] = market._replace(price=ticks)
