@@ -23,7 +23,7 @@ from trading_bot.domain.orders import (
 )
 from trading_bot.errors import ExchangeError
 from trading_bot.exchange import ccxt_records as records
-from trading_bot.exchange.ccxt_client import Client, asking, asking_for_rows, check_answered, is_denied, words
+from trading_bot.exchange.ccxt_client import Client, asking, asking_for_rows, check_answered, is_denied, turn, words
 
 LOCAL_CODE = "LOCAL"  # refused here, before anything was sent
 _DEFINITIVE = (
@@ -73,6 +73,10 @@ class CcxtBroker:
         """Send `order` once. See `ports.Broker`."""
         if refusal := self._nonsense(order):
             return Rejected(LOCAL_CODE, refusal)
+        with turn(self._client):
+            return self._submit(order)
+
+    def _submit(self, order: Order) -> SubmitOutcome:
         client = self._client
         client.last_request_url = client.last_json_response = None
         params = {"clientOrderId": order.client_order_id}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
+import threading
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from weakref import WeakKeyDictionary
 
 import ccxt
 import yaml
@@ -70,6 +73,7 @@ def build_client(
     client.timeout = int(config.timeout_seconds * 1000)
     client.maxRetriesOnFailure = 0  # a request sent again by itself may be an order placed twice
     client.session.max_redirects = 0  # one POST must never become many
+    client.turn = threading.RLock()  # one request at a time: what was said last belongs to whoever asked
     client.enableLastJsonResponse = client.enableLastResponseHeaders = (
         True  # what was said, apart from how ccxt read it
     )
@@ -77,9 +81,17 @@ def build_client(
         if not client.urls.get("test"):
             raise ConfigurationError(f"{config.name} has no sandbox; set exchange.sandbox to false")
         client.set_sandbox_mode(True)
+    if client.id.startswith("binance"):
+        _spot_only(client, config.ccxt_config.get("options", {}))
     if local_url is not None and local:
         redirect(client, local_url)
     return client
+
+
+def turn(client: Client) -> AbstractContextManager[object]:
+    """The right to use a client alone (`build_client` made it; others are not shared)."""
+    found: AbstractContextManager[object] = getattr(client, "turn", None) or nullcontext()
+    return found
 
 
 def redirect(client: Client, url: str) -> None:
@@ -98,8 +110,7 @@ def redirect(client: Client, url: str) -> None:
     client.urls["api"] = walk(client.urls["api"])
     for name in ("test", "demo", "apiBackup"):
         client.urls.pop(name, None)
-    client.options.update(fetchCurrencies=False, fetchMargins=False, fetchMarkets={"types": ["spot"]})
-    client.options["fetchOpenOrders"] = {"warnWithoutSymbol": False}
+    client.options.update(fetchCurrencies=False, fetchMargins=False)
     # ccxt chooses the spot error table by the real venue's address, which this is not
     client.exceptions["exact"].update(client.exceptions["spot"]["exact"])
 
@@ -115,11 +126,22 @@ def check_answered(client: Client) -> None:
         raise ExchangeError(f"{client.id} answered with something that is no answer (not JSON, or empty)")
 
 
+def turn(client: Client) -> threading.RLock:
+    """Held by whoever talks to `client`: candles and orders share one, and its last answer is part of its state."""
+    with _making_turns:
+        return _turns.setdefault(client, threading.RLock())
+
+
+_turns: WeakKeyDictionary[Client, threading.RLock] = WeakKeyDictionary()
+_making_turns = threading.Lock()
+
+
 @contextmanager
 def asking(client: Client, action: str) -> Iterator[None]:
-    """Whatever goes wrong inside becomes an `ExchangeError` of ours that says what was being asked."""
+    """One at a time; whatever goes wrong inside becomes an `ExchangeError` of ours that says what was being asked."""
     try:
-        yield
+        with turn(client):
+            yield
     except TradingBotError:
         raise
     except Exception as error:  # ccxt lets ValueError, KeyError, AttributeError … out when a reply is garbage
@@ -172,6 +194,13 @@ def words(error: Exception) -> str:
     """What an error says, in one line without query strings (they hold signatures), at most 300 characters."""
     text = re.sub(r"\?\S*", "", " ".join(str(error).split()))
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+def _spot_only(client: Client, chosen: Mapping[str, Any]) -> None:
+    """Leave out the thousands of contracts, and list open orders of all symbols at once (we know that it weighs more)."""
+    client.options["fetchOpenOrders"] = {"warnWithoutSymbol": False}
+    if "fetchMarkets" not in chosen:
+        client.options["fetchMarkets"] = {"types": ["spot"]}
 
 
 def _exchange_class(name: str) -> Any:
