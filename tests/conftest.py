@@ -6,8 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from tests.databases import PostgresServer, running_postgres, why_no_postgres
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_log() -> None:
+    """No line on stderr for every event; a test that wants the log adds a sink of its own."""
+    logger.remove()
 
 
 @pytest.fixture(scope="session")
