@@ -122,9 +122,9 @@ def console_only(level: str = "WARNING") -> None:
     )
 
 
-def last_words(text: str) -> None:
+def last_words(text: str, defect: BaseException | None = None) -> None:
     """Write why the program ends to the log file alone: the terminal is told by whoever ends it."""
-    logger.bind(console=False).error("{}", text)
+    logger.bind(console=False).opt(exception=defect).error("{}", text)
 
 
 class _Repeats:

@@ -30,7 +30,7 @@ def test_status_of_a_running_bot(verb: Verb, account: str, home: Path) -> None:
 
 def test_status_of_a_stopped_bot_exits_with_3(verb: Verb, account: str) -> None:
     result = verb("status", code=3)
-    assert "stopped" in result.stdout
+    assert "stopped (it did not say why: killed?)" in result.stdout
     assert "10,121.50 USDT" in result.stdout
     assert result.stderr == "error: no daemon runs on data; `trading-bot run` starts one\n"
     assert parsed(verb("status", "--json", code=3))["state"] == "stopped"
@@ -48,9 +48,11 @@ def test_status_before_anything_has_run(verb: Verb) -> None:
 def test_status_tells_why_nothing_is_bought(verb: Verb, account: str, home: Path) -> None:
     store = open_store(account)
     with store.transaction() as tx:
-        tx.update(Snapshot("status", {**status(), "paused": True, "latch": "halt", "drawdown": 0.16}))
+        halted = {"paused": True, "latch": "halt", "drawdown": 0.16, "state": "stopped", "stop_reason": "SIGTERM"}
+        tx.update(Snapshot("status", {**status(), **halted}))
     store.close()
     shown = verb("status", code=3).output
+    assert "stopped (SIGTERM), paused: no entries until `trading-bot resume`" in shown
     assert "16.00% from the highest equity, level halt: no entries until `trading-bot resume`" in shown
 
 
@@ -76,7 +78,7 @@ def test_show_trades(verb: Verb, account: str) -> None:
 
 def test_show_decisions(verb: Verb, account: str) -> None:
     shown = verb("show-decisions").output
-    for words in ("2024-01-01 01:00", "buy", "+0.38", "atr_breakout +1x0.80", ENTRY, "max_open_trades 1 of 1"):
+    for words in ("2024-01-01 01:00", "buy", "+0.38", "1 long, 1 out of 2", ENTRY, "max_open_trades 1 of 1"):
         assert words in shown
     assert len(parsed(verb("show-decisions", "--json", "--last", "0"))) == 5
     assert [d["time"] for d in parsed(verb("show-decisions", "--json", "--last", "1"))] == [START + 4 * HOUR]

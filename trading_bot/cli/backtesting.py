@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,8 @@ from trading_bot.cli.options import configured, json_option, timerange_option
 
 if TYPE_CHECKING:
     from trading_bot.settings import Settings
+
+_RATIOS = ("ratio", "change", "rate", "account", "exposure", "var_", "cvar_", "best", "worst", "average", "cagr")
 
 
 @click.command()
@@ -26,21 +29,55 @@ def backtesting(settings: Settings, timerange: tuple[int | None, int | None], as
     """
     from trading_bot.bootstrap import run_backtest
 
-    result = run_backtest(settings, timerange)
+    with _progress() as on_bar:
+        summary = run_backtest(settings, timerange, on_bar).summary
     if as_json:
-        show.print_json(dict(result.summary))
+        show.print_json(dict(summary))
     else:
-        show.table(("", "value>"), _rows(result.summary))
+        _print(summary)
 
 
-def _rows(summary: Mapping[str, Any], at: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for name, value in summary.items():
-        label = f"{at}{str(name).replace('_', ' ')}"
-        if isinstance(value, Mapping):
-            rows += _rows(value, f"{label}: ")
-        elif isinstance(value, list | tuple):
-            rows.append((label, ", ".join(show.text(item) for item in value) or "-"))
-        else:
-            rows.append((label, show.text(value)))
-    return rows
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on the terminal; nothing where standard error is none."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("backtesting", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _print(summary: Mapping[str, Any]) -> None:
+    """Single figures as one table, then one table for each group of them."""
+    single = {name: value for name, value in summary.items() if not isinstance(value, Mapping)}
+    show.table(("backtest", "value>"), [(_words(name), _figure(name, value)) for name, value in single.items()])
+    for name, group in summary.items():
+        if isinstance(group, Mapping) and group:
+            click.echo()
+            _print_group(name, group)
+
+
+def _print_group(name: str, group: Mapping[str, Any]) -> None:
+    if not all(isinstance(value, Mapping) for value in group.values()):
+        show.table((_words(name), "value>"), [(key, _figure(key, value)) for key, value in group.items()])
+        return
+    columns = list(dict.fromkeys(column for value in group.values() for column in value))
+    rows = [(key, *(_figure(column, value.get(column)) for column in columns)) for key, value in group.items()]
+    show.table((_words(name), *(f"{_words(column)}>" for column in columns)), rows)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _figure(name: str, value: Any) -> str:
+    """A figure for people: ratios as percent, lists spelled out, undefined as a dash."""
+    if isinstance(value, list | tuple):
+        return ", ".join(show.text(item) for item in value) or "-"
+    if isinstance(value, float) and any(part in name for part in _RATIOS) and name != "expectancy_ratio":
+        return f"{value:+.2%}"
+    if isinstance(value, str) and value.endswith("+00:00"):
+        return value[:16].replace("T", " ")
+    return show.text(value)

@@ -103,7 +103,7 @@ def _sum_up(trades: Sequence[Trade]) -> None:
 @click.option("--outcome", metavar="WORD", help="Only these: buy, sell, hold, denied or late.")
 @json_option
 def show_decisions(settings: Settings, pairs: tuple[str, ...], last: int, outcome: str | None, as_json: bool) -> None:
-    """What was decided on each bar and why, newest last.
+    """What was decided on each bar and why, newest last; `why` tells more of one.
 
     \b
     Example: trading-bot show-decisions --pairs BTC/USDT --outcome denied
@@ -127,7 +127,7 @@ def show_decisions(settings: Settings, pairs: tuple[str, ...], last: int, outcom
 
 
 def _decision_row(decision: Decision) -> Sequence[Any]:
-    votes = " ".join(f"{name} {side:+d}x{sure:.2f}" for name, (side, sure) in decision.signals.items() if side)
+    sides = [side for side, _ in decision.signals.values()]
     return (
         show.bar(decision.time),
         decision.symbol,
@@ -135,6 +135,6 @@ def _decision_row(decision: Decision) -> Sequence[Any]:
         decision.outcome,
         f"{decision.score:+.2f}",
         decision.reason,
-        votes or "-",
+        f"{sides.count(1)} long, {sides.count(-1)} out of {len(sides)}",
         decision.client_order_id,
     )

@@ -35,18 +35,21 @@ def run(ctx: click.Context, settings: Settings) -> None:
               trading-bot run -c config/binance-paper.yaml -p BTC/USDT
     """
     from trading_bot.logs import last_words, setup
+    from trading_bot.service.stopping import ended_by_signals
     from trading_bot.settings import check_credentials
 
     check_credentials(settings)
     setup(_logging(ctx, settings), settings.logfile)
-    _banner(settings)
-    from trading_bot.service.daemon import run_bot
+    with ended_by_signals(settings.service.shutdown_seconds):
+        _banner(settings)
+        from trading_bot.service.daemon import run_bot
 
-    try:
-        ctx.exit(run_bot(settings))
-    except TradingBotError as error:
-        last_words(str(error))
-        raise
+        try:
+            code = run_bot(settings)
+        except TradingBotError as error:
+            last_words(str(error))
+            raise
+    ctx.exit(code)
 
 
 @click.command()
@@ -94,12 +97,12 @@ def _banner(settings: Settings) -> None:
 
     local = settings.exchange.name == LOCAL
     pairs = ", ".join(settings.exchange.pair_whitelist) or "every pair of the market"
-    strategies = ", ".join(settings.strategies) or f"every one in {settings.strategy_path}"
+    strategies = ", ".join(settings.strategies) or f"all in {settings.strategy_path}/"
     first = next(iter(settings.exchange.pair_whitelist or settings.synthetic.symbols))
     click.secho(f"trading-bot {__version__}: {_MODES[settings.mode]}", bold=True)
     for label, value in (
         ("exchange", market(settings) if local else settings.exchange.name),
-        ("pairs", f"{pairs}, {settings.timeframe or 'the candles own timeframe'}"),
+        ("pairs", f"{pairs}, {settings.timeframe or 'timeframe of the candles'}"),
         ("strategies", strategies),
         ("database", mask_passwords(settings.database_url)),
         ("log", f"{settings.logfile}; follow it with: tail -f bot_debug.log"),

@@ -30,7 +30,10 @@ def status(settings: Settings, as_json: bool) -> None:
     Example: trading-bot status --json
     """
     pid = daemon_pid(settings)
-    facts = {**_snapshot(settings), "state": "running" if pid else "stopped", "pid": pid}
+    known = _snapshot(settings)
+    if pid is None and known.get("state") == "running":
+        known["stop_reason"] = "it did not say why: killed?"
+    facts = {**known, "state": "running" if pid else "stopped", "pid": pid}
     if as_json:
         show.print_json({**facts, "newest_candle_age_seconds": _candle_age(facts, settings)})
     else:
@@ -53,6 +56,8 @@ def _snapshot(settings: Settings) -> dict[str, Any]:
 
 def _print(facts: Mapping[str, Any], settings: Settings) -> None:
     state = f"running (pid {facts['pid']})" if facts["pid"] else "stopped"
+    if not facts["pid"] and facts.get("stop_reason"):
+        state += f" ({facts['stop_reason']})"
     if facts.get("paused"):
         state += ", paused: no entries until `trading-bot resume`"
     show.line("State", state)

@@ -61,6 +61,9 @@ def load_settings(
     where = ", ".join(str(path) for path in paths) or "settings"
     try:
         return _load(paths, overrides or {}, os.environ if environ is None else environ, where)
+    except ConfigurationError as error:  # a key or value may hold anything: what is shown is one printable line
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(error))
+        raise ConfigurationError(text) from None
     except RecursionError:
         raise ConfigurationError(f"{where}: a section that contains itself; wanted plain nested keys") from None
 
