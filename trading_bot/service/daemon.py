@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import Empty, Queue
-from types import FrameType
-from typing import Any
 
 from loguru import logger
 
@@ -22,6 +18,7 @@ from trading_bot.domain.journal import Command, Decision, EquityPoint, JobRun, R
 from trading_bot.errors import AlreadyRunning, ExchangeDenied, ExchangeError, StorageError
 from trading_bot.logs import event
 from trading_bot.service.jobs import Jobs
+from trading_bot.service.stopping import handling
 from trading_bot.settings import Settings
 from trading_bot.storage.lock import DataLock
 from trading_bot.trading.commands import obey
@@ -46,7 +43,7 @@ class Daemon:
         """Recover, trade until stopped, leave everything in order; why it stopped."""
         bot = self.bot
         jobs = Jobs(bot, self.queue, self._stopping)
-        with self._signals(bot.settings.service.shutdown_seconds), self._recorded():
+        with handling(self._asked, bot.settings.service.shutdown_seconds), self._recorded():
             self._expire_old_commands()
             recover(
                 bot.trader,
@@ -174,24 +171,8 @@ class Daemon:
                 if shown is not None:
                     tx.update(Snapshot(STATUS, {**shown.value, "state": "stopped", "stop_reason": self.stop_reason}))
 
-    @contextmanager
-    def _signals(self, seconds: float) -> Iterator[None]:
-        """SIGTERM and SIGINT ask for a clean stop; one that takes too long is forced."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def asked(number: int, frame: FrameType | None) -> None:
-            if not self.stop_reason:
-                threading.Thread(target=_force_exit, args=(seconds,), daemon=True).start()
-            self.stop_reason = self.stop_reason or signal.Signals(number).name
-
-        before: dict[int, Any] = {n: signal.signal(n, asked) for n in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _asked(self, name: str) -> None:
+        self.stop_reason = self.stop_reason or name
 
     def _stopping(self) -> bool:
         return bool(self.stop_reason)
@@ -213,11 +194,3 @@ def run_bot(settings: Settings) -> int:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _force_exit(seconds: float) -> None:
-    """A stop that hangs must not keep the process alive: what matters is on disk already."""
-    time.sleep(seconds)
-    event("stop", "forced", f"a clean stop took longer than {seconds:g} s", level="ERROR")
-    logger.complete()
-    os._exit(1)
