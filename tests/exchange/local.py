@@ -30,10 +30,13 @@ import numpy as np
 from trading_bot.domain.market import Candles, timeframe_ms
 from trading_bot.exchange.ccxt_broker import CcxtBroker
 from trading_bot.exchange.ccxt_client import Client, build_client
-from trading_bot.exchange.config import ExchangeConfig, MarketConfig, PaperConfig
+from trading_bot.exchange.config import LOCAL, ExchangeConfig, MarketConfig, PaperConfig
 from trading_bot.exchange.local_control import LocalControl
-from trading_bot.exchange.simulator.exchange import VENUE, LocalExchange, open_exchange
+from trading_bot.exchange.replay import ReplayMarket, default_balances, instruments_from
+from trading_bot.exchange.simulator.exchange import LocalExchange
 from trading_bot.exchange.simulator.server import ExchangeServer, ServerInfo, claimed, find_server, serve
+from trading_bot.exchange.venue import SimulatedVenue
+from trading_bot.ports import Store
 from trading_bot.storage.store import open_store
 
 START = 1_704_067_200_000  # 2024-01-01
@@ -69,6 +72,16 @@ def walks(bars: int = 400, start: int = START) -> dict[str, Candles]:
     }
 
 
+def open_exchange(
+    store: Store, candles: Mapping[str, Candles], market: MarketConfig, paper: PaperConfig
+) -> LocalExchange:
+    """The exchange over `store`: a new account, or the old one at the market time where it stopped."""
+    replay = ReplayMarket(candles, history=market.history, max_bars=market.max_bars)
+    balances = default_balances(candles, paper)
+    venue = SimulatedVenue(store, instruments_from(candles, paper), name=LOCAL, balances=balances)
+    return LocalExchange(replay, venue, name="test walk", candles_per_second=market.candles_per_second)
+
+
 @dataclass
 class Local:
     """A running exchange, as a test sees it. `exchange` is None where it runs in another process."""
@@ -86,7 +99,7 @@ class Local:
         return build_client(ExchangeConfig(timeout_seconds=timeout), self.url, self.info.key, self.info.secret)
 
     def broker(self, timeout: float = 5.0) -> CcxtBroker:
-        return CcxtBroker(self.client(timeout), VENUE)
+        return CcxtBroker(self.client(timeout), LOCAL)
 
     def fault(self, kind: str, path: str, **fields: Any) -> None:
         self.control.post("faults", {"kind": kind, "path": path, **fields})
@@ -135,7 +148,7 @@ def local_exchange(
     rows = walks() if candles is None else candles
     with claimed(state):
         store = open_store(f"sqlite:///{state}/exchange.sqlite")
-        exchange = open_exchange(store, rows, market, paper or PaperConfig(), "test walk")
+        exchange = open_exchange(store, rows, market, paper or PaperConfig())
         server = ExchangeServer(exchange, state)
         thread = threading.Thread(target=server.run, name="local exchange")
         thread.start()
@@ -195,7 +208,7 @@ def main() -> None:
 
     def make() -> LocalExchange:
         store = open_store(f"sqlite:///{state}/exchange.sqlite")
-        return open_exchange(store, rows, market, PaperConfig(), "test walk")
+        return open_exchange(store, rows, market, PaperConfig())
 
     serve(state, make)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -28,7 +29,7 @@ from trading_bot.exchange.simulator.faults import Kind
 
 ROUTE = "/api/v3/order"
 TIMEOUT = 0.6  # seconds the client waits
-CANDLES = {Kind.NAN_CANDLES, Kind.DUPLICATE_CANDLES, Kind.MISSING_CANDLES}
+CANDLES = {Kind.NAN_CANDLES, Kind.DUPLICATE_CANDLES, Kind.MISSING_CANDLES, Kind.LATE_CANDLES}
 STORMS = sorted(set(Kind) - CANDLES - {Kind.DELAY})  # what can become of a reply to an order
 REASONS = (ExchangeUnreachable, ExchangeThrottled, ExchangeError)
 
@@ -263,11 +264,23 @@ def test_a_revoked_key_is_denied_whether_or_not_it_ever_worked(local: Local, use
     assert outcome.code == "-2015"
 
 
-def test_a_wrong_clock_is_told_apart(local: Local, broker: CcxtBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker._client, "nonce", lambda: 1_000_000)
+@pytest.mark.parametrize("skew", [-30_000, 30_000])
+def test_a_wrong_clock_is_told_apart(local: Local, broker: CcxtBroker, skew: int) -> None:
+    local.control.post("faults", {"clock_skew": skew})
     with pytest.raises(ExchangeUnreachable, match="clock"):
         broker.balances()
     assert isinstance(broker.submit(order("early")), Unclear)
+    local.control.post("faults", {"clear": True})
+    assert broker.look_up("early", "BTC/USDT") is None
+
+
+def test_threads_that_share_a_client_take_turns(local: Local, broker: CcxtBroker) -> None:
+    """Whose answer was read last decides whether an order was refused, so nobody may answer in between."""
+    with ThreadPoolExecutor(4) as pool:
+        reads = [pool.submit(broker.balances) for _ in range(40)]
+        sent = [pool.submit(broker.submit, order(f"shared-{n}", quantity=Decimal(500))) for n in range(40)]
+        assert all(isinstance(future.result(), Rejected) for future in sent)
+        assert all("USDT" in future.result() for future in reads)
 
 
 def test_a_redirect_is_not_followed(local: Local, broker: CcxtBroker) -> None:

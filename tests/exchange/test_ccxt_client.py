@@ -190,7 +190,7 @@ def test_candles_that_are_none_are_told_from_no_candles(tmp_path: Path, kind: st
         check_answered(client)
 
 
-@pytest.mark.parametrize("kind", ["nan_candles", "duplicate_candles", "missing_candles"])
+@pytest.mark.parametrize("kind", ["nan_candles", "duplicate_candles", "missing_candles", "late_candles"])
 def test_bad_candles_do_come_through(tmp_path: Path, kind: str) -> None:
     """ccxt passes them on: whoever reads candles has to look at them."""
     with local_exchange(tmp_path) as local:

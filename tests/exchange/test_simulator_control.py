@@ -173,6 +173,28 @@ def test_there_are_never_two_on_one_state_and_others_find_the_one(tmp_path: Path
     assert find_server(tmp_path) is None
 
 
+def test_looking_for_an_exchange_does_not_keep_one_from_starting(tmp_path: Path) -> None:
+    with claimed(tmp_path):
+        pass
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            find_server(tmp_path)
+
+    lookers = [threading.Thread(target=look) for _ in range(3)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(50):
+            with claimed(tmp_path):
+                pass
+    finally:
+        over.set()
+        for looker in lookers:
+            looker.join()
+
+
 def test_a_taken_port_is_one_clear_error(tmp_path: Path) -> None:
     from trading_bot.exchange.simulator.server import ExchangeServer
 

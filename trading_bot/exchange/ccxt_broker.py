@@ -40,7 +40,7 @@ _ENDLESS = Decimal(10) ** 40
 
 
 class CcxtBroker:
-    """`ports.Broker` over one ccxt client, which nobody else may use at the same time.
+    """`ports.Broker` over one ccxt client, which others use only inside `ccxt_client.asking` (it takes turns).
 
     Parameters
     ----------
@@ -75,29 +75,6 @@ class CcxtBroker:
             return Rejected(LOCAL_CODE, refusal)
         with turn(self._client):
             return self._submit(order)
-
-    def _submit(self, order: Order) -> SubmitOutcome:
-        client = self._client
-        client.last_request_url = client.last_json_response = None
-        params = {"clientOrderId": order.client_order_id}
-        limit = order.order_type is OrderType.LIMIT
-        if limit:
-            params["timeInForce"] = order.time_in_force.value
-        try:
-            reply = client.create_order(
-                order.symbol,
-                order.order_type.value,
-                order.side.value,
-                format(order.quantity, "f"),
-                format(order.price, "f") if limit and order.price is not None else None,
-                params,
-            )
-            report = records.placed_report(reply, order)
-            fills = records.placed_fills(reply, order, self.venue)
-        except Exception as error:  # garbage makes ccxt raise anything; not knowing is an outcome, not a failure
-            return self._refused(error) or Unclear(words(error))
-        self._remember(report)
-        return Accepted(report, fills)
 
     def cancel(self, order: Order) -> None:
         """Ask for the order's end; one that is unknown or has ended is none of this method's business."""
@@ -153,6 +130,29 @@ class CcxtBroker:
     def balances(self) -> Mapping[str, Balance]:
         with asking(self._client, "tell balances"):
             return records.balances(self._client.fetch_balance(), self._client.safe_currency_code)
+
+    def _submit(self, order: Order) -> SubmitOutcome:
+        client = self._client
+        client.last_request_url = client.last_json_response = None
+        params = {"clientOrderId": order.client_order_id}
+        limit = order.order_type is OrderType.LIMIT
+        if limit:
+            params["timeInForce"] = order.time_in_force.value
+        try:
+            reply = client.create_order(
+                order.symbol,
+                order.order_type.value,
+                order.side.value,
+                format(order.quantity, "f"),
+                format(order.price, "f") if limit and order.price is not None else None,
+                params,
+            )
+            report = records.placed_report(reply, order)
+            fills = records.placed_fills(reply, order, self.venue)
+        except Exception as error:  # garbage makes ccxt raise anything; not knowing is an outcome, not a failure
+            return self._refused(error) or Unclear(words(error))
+        self._remember(report)
+        return Accepted(report, fills)
 
     def _nonsense(self, order: Order) -> str | None:
         """What makes an order unfit to be sent at all: ccxt lets negative prices through."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 import threading
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from weakref import WeakKeyDictionary
 
 import ccxt
 import yaml
@@ -74,9 +72,7 @@ def build_client(
     client.maxRetriesOnFailure = 0  # a request sent again by itself may be an order placed twice
     client.session.max_redirects = 0  # one POST must never become many
     client.turn = threading.RLock()  # one request at a time: what was said last belongs to whoever asked
-    client.enableLastJsonResponse = client.enableLastResponseHeaders = (
-        True  # what was said, apart from how ccxt read it
-    )
+    client.enableLastJsonResponse = client.enableLastResponseHeaders = True  # what was said, beside ccxt's reading
     if config.sandbox and not local:
         if not client.urls.get("test"):
             raise ConfigurationError(f"{config.name} has no sandbox; set exchange.sandbox to false")
@@ -124,16 +120,6 @@ def check_answered(client: Client) -> None:
     """
     if client.last_json_response is None or client.last_json_response == {}:
         raise ExchangeError(f"{client.id} answered with something that is no answer (not JSON, or empty)")
-
-
-def turn(client: Client) -> threading.RLock:
-    """Held by whoever talks to `client`: candles and orders share one, and its last answer is part of its state."""
-    with _making_turns:
-        return _turns.setdefault(client, threading.RLock())
-
-
-_turns: WeakKeyDictionary[Client, threading.RLock] = WeakKeyDictionary()
-_making_turns = threading.Lock()
 
 
 @contextmanager
@@ -197,7 +183,7 @@ def words(error: Exception) -> str:
 
 
 def _spot_only(client: Client, chosen: Mapping[str, Any]) -> None:
-    """Leave out the thousands of contracts, and list open orders of all symbols at once (we know that it weighs more)."""
+    """No thousands of contracts; open orders of all symbols at once (it weighs more, as ccxt warns)."""
     client.options["fetchOpenOrders"] = {"warnWithoutSymbol": False}
     if "fetchMarkets" not in chosen:
         client.options["fetchMarkets"] = {"types": ["spot"]}

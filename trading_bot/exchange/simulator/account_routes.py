@@ -37,7 +37,7 @@ def place(exchange: LocalExchange, params: Params) -> Json:
     return shapes.placed_json(order, fills, kind)
 
 
-def test_order(exchange: LocalExchange, params: Params) -> Json:
+def try_order(exchange: LocalExchange, params: Params) -> Json:
     """Parameters only: Binance does not ask its matching engine either."""
     _placement(exchange, params)
     return {}

@@ -68,7 +68,7 @@ ENDPOINTS = (
     Endpoint("GET", "/api/v3/aggTrades", market.aggregate_trades, 4, _SPAN),
     Endpoint("GET", "/api/v3/account", account.account, 20, frozenset({"omitZeroBalances"}), True),
     Endpoint("POST", "/api/v3/order", account.place, 1, _NEW_ORDER, True, orders=1),
-    Endpoint("POST", "/api/v3/order/test", account.test_order, 1, _NEW_ORDER | {"computeCommissionRates"}, True),
+    Endpoint("POST", "/api/v3/order/test", account.try_order, 1, _NEW_ORDER | {"computeCommissionRates"}, True),
     Endpoint("GET", "/api/v3/order", account.one_order, 4, _ORDER_ID, True),
     Endpoint(
         "DELETE", "/api/v3/order", account.cancel, 1, _ORDER_ID | {"newClientOrderId", "cancelRestrictions"}, True
@@ -138,7 +138,7 @@ def _result(
     wide = endpoint.wide_weight is not None and "symbol" not in query
     exchange.limits.spend(endpoint.wide_weight or 1 if wide else endpoint.weight, endpoint.orders)
     if endpoint.signed:
-        params = check_signed(credentials, headers.get("x-mbx-apikey"), query, body, market.wall_ms())
+        params = check_signed(credentials, headers.get("x-mbx-apikey"), query, body, exchange.wall_clock())
     else:
         params = Params.parse(query)
     params.only(endpoint.allowed)

@@ -92,12 +92,15 @@ class Control:
         return self.faults.state() if self.faults is not None else {}
 
     async def arm_faults(self, request: Request) -> Any:
-        """``{"clear": true}`` disarms all; anything else is one fault to arm."""
+        """``{"clear": true}`` disarms all, ``{"clock_skew": MS}`` sets the clock wrong; else it is one fault to arm."""
         fields = await request.json()
         if self.faults is None or not isinstance(fields, dict):
             raise ApiError(-1130, "a fault is an object with kind and path")
         if fields.get("clear"):
             self.faults.clear()
+            self._exchange.clock_skew = 0
+        elif isinstance(fields.get("clock_skew"), int):
+            self._exchange.clock_skew = fields["clock_skew"]
         else:
             self.faults.arm(Fault.parse(fields))
         return self.faults.state()

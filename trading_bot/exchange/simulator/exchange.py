@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 from trading_bot import matching
@@ -12,34 +12,15 @@ from trading_bot.domain.account import Balance
 from trading_bot.domain.market import Candles, Instrument, timeframe_ms
 from trading_bot.domain.venue import VenueFill, VenueOrder
 from trading_bot.errors import StorageError
-from trading_bot.exchange.config import MarketConfig, PaperConfig
-from trading_bot.exchange.replay import ReplayMarket, default_balances, instruments_from
+from trading_bot.exchange.replay import ReplayMarket
 from trading_bot.exchange.simulator import errors, shapes
 from trading_bot.exchange.simulator.weights import ORDERS_PER_TEN_SECONDS, WEIGHT_PER_MINUTE, RequestLimits
 from trading_bot.exchange.venue import SimulatedVenue
-from trading_bot.ports import Store
 
-VENUE = "local"
 _LEVELS = 20  # of the book, on either side
 _ALL = 10**9
 
 Level = list[str]
-
-
-def open_exchange(
-    store: Store, candles: Mapping[str, Candles], market: MarketConfig, paper: PaperConfig, name: str
-) -> LocalExchange:
-    """The exchange over its own `store`: a new account, or the old one at the market time where it stopped.
-
-    Raises
-    ------
-    ConfigurationError, CandleDataError, StorageError
-    """
-    replay = ReplayMarket(candles, history=market.history, max_bars=market.max_bars)
-    venue = SimulatedVenue(
-        store, instruments_from(candles, paper), name=VENUE, balances=default_balances(candles, paper)
-    )
-    return LocalExchange(replay, venue, name=name, candles_per_second=market.candles_per_second)
 
 
 class LocalExchange:
@@ -74,6 +55,7 @@ class LocalExchange:
         self.lock = threading.RLock()
         self.listeners: list[Callable[[], None]] = []  # called after every bar, from whichever thread closed it
         self.closing = False
+        self.clock_skew = 0  # ms by which this exchange's wall clock is wrong, for tests
         self.instruments = {shapes.symbol_id(symbol): known for symbol, known in venue.instruments.items()}
         self.limits = self._scaled_limits()
         self._resume()
@@ -125,6 +107,10 @@ class LocalExchange:
         """Let everyone go who waits for the next bar: the server is about to stop."""
         self.closing = True
         self._tell()
+
+    def wall_clock(self) -> int:
+        """UTC ms, which signatures are checked by; market time runs at another pace."""
+        return time.time_ns() // 1_000_000 + self.clock_skew
 
     def price(self, symbol: str) -> float:
         """Current price: the open of the bar in progress, or the last close in a gap.

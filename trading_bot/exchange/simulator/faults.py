@@ -44,6 +44,7 @@ class Kind(StrEnum):
     NAN_CANDLES = "nan_candles"
     DUPLICATE_CANDLES = "duplicate_candles"
     MISSING_CANDLES = "missing_candles"
+    LATE_CANDLES = "late_candles"  # neither the newest closed bar nor the one in progress is there yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ _CANDLES: dict[Kind, Callable[[list[Any]], list[Any]]] = {
     Kind.NAN_CANDLES: _nan,
     Kind.DUPLICATE_CANDLES: _duplicate,
     Kind.MISSING_CANDLES: _missing,
+    Kind.LATE_CANDLES: lambda rows: rows[:-2],
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from trading_bot.domain.market import Candles, Instrument, timeframe_ms
@@ -22,7 +21,7 @@ def ping(exchange: LocalExchange, params: Params) -> Json:
 
 def server_time(exchange: LocalExchange, params: Params) -> Json:
     """The wall clock, which signatures are checked by; market time is under /control/clock."""
-    return {"serverTime": wall_ms()}
+    return {"serverTime": exchange.wall_clock()}
 
 
 def exchange_info(exchange: LocalExchange, params: Params) -> Json:
@@ -30,7 +29,7 @@ def exchange_info(exchange: LocalExchange, params: Params) -> Json:
     instruments = [exchange.instrument(wanted)] if wanted else list(exchange.instruments.values())
     return {
         "timezone": "UTC",
-        "serverTime": wall_ms(),
+        "serverTime": exchange.wall_clock(),
         "rateLimits": exchange.rate_limits(),
         "exchangeFilters": [],
         "symbols": [shapes.symbol_json(instrument) for instrument in instruments],
@@ -120,10 +119,6 @@ def aggregate_trades(exchange: LocalExchange, params: Params) -> list[Json]:
         {"a": number, "p": price, "q": quantity, "f": number, "l": number, "T": when, "m": maker, "M": True}
         for number, when, price, quantity, _, maker in rows
     ]
-
-
-def wall_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _each(exchange: LocalExchange, params: Params, make: Any) -> Any:

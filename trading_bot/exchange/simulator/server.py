@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,7 @@ from trading_bot.exchange.simulator.pace import Pace
 
 _HOST = "127.0.0.1"
 _INFO, _LOCK = "exchange.json", "exchange.lock"
+_LOCK_PATIENCE = 0.2  # seconds
 _GRACE = 2  # seconds for requests in progress when the server stops
 
 
@@ -45,14 +47,14 @@ class ServerInfo:
 
 def find_server(state: Path) -> ServerInfo | None:
     """The exchange that is serving `state` now, or None."""
-    info = _read_info(state)
-    if info is None:
+    try:
+        descriptor = os.open(state / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
         return None
     try:
-        with claimed(state):
-            return None
-    except AlreadyRunning:
-        return _read_info(state)
+        return None if _locked(descriptor, patience=0) else _read_info(state)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -72,12 +74,10 @@ def claimed(state: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigurationError(f"the exchange's folder {state} cannot be written: {error.strerror}") from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(descriptor, _LOCK_PATIENCE):
             info = _read_info(state)
             who = f"process {info.pid} at {info.url}" if info else "another process"
-            raise AlreadyRunning(f"a local exchange already serves {state}: {who}; use it or stop it first") from None
+            raise AlreadyRunning(f"a local exchange already serves {state}: {who}; use it or stop it first")
         yield
     finally:
         os.close(descriptor)
@@ -208,6 +208,20 @@ def _listening(port: int, preferred: int) -> socket.socket:
             f"market.port {port} cannot be listened on ({error.strerror}); choose another or 0 for any free one"
         ) from None
     return listener
+
+
+def _locked(descriptor: int, patience: float) -> bool:
+    """Take the lock. `find_server` holds it for an instant to see whether it is free, so one refusal says little."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
 
 
 def _read_info(state: Path) -> ServerInfo | None:
