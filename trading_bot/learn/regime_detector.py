@@ -12,8 +12,8 @@ import numpy.typing as npt
 from trading_bot.domain.market import Candles, Floats, Regime
 from trading_bot.errors import CandleDataError
 from trading_bot.learn.config import RegimeConfig
-from trading_bot.learn.regime_features import LOOK_BACK, NAMES, features_of
-from trading_bot.learn.regime_filter import filtered, settled
+from trading_bot.learn.regime_features import FIRST, HISTORY, NAMES, SIGNED, features_of
+from trading_bot.learn.regime_filter import BLOCK, judge_all, judge_newest, lead
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,8 @@ class RegimeDetector:
 
     def __init__(self, config: RegimeConfig | None = None) -> None:
         self.config = config or RegimeConfig()
-        self.warmup = LOOK_BACK + self.config.min_bars
+        # the history volatility is compared with, and rows enough for a filter to forget where it started
+        self.warmup = max(HISTORY + BLOCK, FIRST + lead(self.config.min_bars) + BLOCK)
 
     def detect(self, market_data: Candles | pd.DataFrame) -> RegimeReading:
         """The regime after the newest bar: the last row of `detect_series`.
@@ -81,12 +82,11 @@ class RegimeDetector:
         CandleDataError
             If candles are missing, too few, not finite, not positive or inconsistent.
         """
-        series = self.detect_series(market_data)
-        return RegimeReading(
-            REGIMES[int(series.codes[-1])],
-            float(series.confidence[-1]),
-            {name: float(values[-1]) for name, values in series.features.items()},
-        )
+        columns = self._columns(market_data)
+        features = features_of(*columns)
+        code, confidence = judge_newest(features, len(columns[0]), self.config.min_bars)
+        shown = {name: float(features[name][-1]) for name in (*NAMES, *SIGNED)}
+        return RegimeReading(REGIMES[code], confidence, shown)
 
     def detect_series(self, candles: Candles | pd.DataFrame) -> RegimeSeries:
         """The regime after every bar, equal row by row to `detect` on the window from the same first bar to that row.
@@ -96,16 +96,15 @@ class RegimeDetector:
         CandleDataError
             As `detect`.
         """
-        opened, high, low, close, volume = self._columns(candles)
-        del opened
-        features = features_of(high, low, close, volume)
-        posterior = filtered(features)
-        codes, confidence = settled(posterior, self.config.min_bars)
+        columns = self._columns(candles)
+        features = features_of(*columns)
+        codes, confidence = judge_all(features, len(columns[0]), self.config.min_bars)
         first = self.warmup - 1
         codes[:first], confidence[:first] = -1, np.nan
-        return RegimeSeries(codes, confidence, dict(zip(NAMES, features, strict=True)), first)
+        return RegimeSeries(codes, confidence, features, first)
 
-    def _columns(self, candles: Candles | pd.DataFrame) -> list[Floats]:
+    def _columns(self, candles: Candles | pd.DataFrame) -> tuple[Floats, Floats, Floats, Floats]:
+        """High, low, close and volume, found fit to judge."""
         missing = [name for name in _COLUMNS if not hasattr(candles, name)]
         if missing:
             raise CandleDataError(
@@ -114,6 +113,27 @@ class RegimeDetector:
             )
         if len(candles) < self.warmup:
             raise CandleDataError(
-                f"regime detection needs at least {self.warmup} candles, found {len(candles)}; wait for more or load more"
+                f"regime detection needs at least {self.warmup} candles, found {len(candles)}; wait for or load more"
             )
-        return [np.ascontiguousarray(getattr(candles, name), dtype=np.float64) for name in _COLUMNS]
+        opened, high, low, close, volume = (_numbers(candles, name) for name in _COLUMNS)
+        lowest = np.minimum(np.minimum(opened, close), low)
+        highest = np.maximum(np.maximum(opened, close), high)
+        # comparisons with NaN are false, so that a NaN anywhere makes a row unfit
+        fit = (
+            (lowest > 0) & (low <= lowest) & (high >= highest) & (highest < np.inf) & (volume >= 0) & (volume < np.inf)
+        )
+        if not fit.all():
+            row = int(np.argmin(fit))
+            found = ", ".join(f"{name} {_numbers(candles, name)[row]:g}" for name in _COLUMNS)
+            raise CandleDataError(
+                f"candles hold {int((~fit).sum())} bars no regime can be told from, the first in row {row}: {found}; "
+                "wanted finite numbers, prices above 0, low ≤ open and close ≤ high, volume ≥ 0"
+            )
+        return high, low, close, volume
+
+
+def _numbers(candles: Candles | pd.DataFrame, name: str) -> Floats:
+    try:
+        return np.ascontiguousarray(getattr(candles, name), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise CandleDataError(f"column {name!r} of the candles should hold numbers: {error}") from None
