@@ -28,7 +28,7 @@ from trading_bot.exchange.simulator.pace import Pace
 _HOST = "127.0.0.1"
 _INFO, _LOCK = "exchange.json", "exchange.lock"
 _LOCK_PATIENCE = 0.2  # seconds
-_GRACE = 2  # seconds for requests in progress when the server stops
+_GRACE = 1  # seconds for requests in progress when the server stops
 
 
 @dataclass(frozen=True, slots=True)
