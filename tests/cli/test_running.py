@@ -194,7 +194,8 @@ def test_simulate_serves_until_it_is_stopped(home: Path, config: Path) -> None:
 def test_backtesting(verb: Verb, config: Path) -> None:
     shown = verb("backtesting", "-c", "quick.yaml").output
     assert "synthetic" in shown
-    assert "profit ratio" in shown
+    assert re.search(r"profit ratio +[+-]\d+\.\d\d%", shown)
+    assert re.search(r"exposure +\d+\.\d\d%", shown)
     summary = parsed(verb("backtesting", "-c", "quick.yaml", "--json"))
     assert summary["bars"] == 13
     narrow = parsed(verb("backtesting", "-c", "quick.yaml", "--json", "--timerange", "20240127-20240128"))

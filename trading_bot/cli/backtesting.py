@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trading_bot.settings import Settings
 
 _RATIOS = ("ratio", "change", "rate", "account", "exposure", "var_", "cvar_", "best", "worst", "average", "cagr")
+_SIGNED = ("profit", "change", "best", "worst", "cagr")
 
 
 @click.command()
@@ -77,7 +78,7 @@ def _figure(name: str, value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(show.text(item) for item in value) or "-"
     if isinstance(value, float) and any(part in name for part in _RATIOS) and name != "expectancy_ratio":
-        return f"{value:+.2%}"
+        return f"{value:+.2%}" if any(part in name for part in _SIGNED) else f"{value:.2%}"
     if isinstance(value, str) and value.endswith("+00:00"):
         return value[:16].replace("T", " ")
     return show.text(value)
