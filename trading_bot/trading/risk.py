@@ -196,6 +196,8 @@ def protective_stop(price: Decimal, atr: float, instrument: Instrument, config: 
 def entry_size(at: Situation, state: RiskState, instrument: Instrument, config: TradingConfig) -> Decimal | Denied:
     """Base quantity to buy, whole lots: the least of what risk, stake, position, exposure and cash allow."""
     risk, equity = config.risk, state.equity
+    if at.stop >= at.price:
+        return Denied(f"no stop fits below price {at.price}: the venue's tick is {instrument.tick}")
     half = Decimal("0.5") if state.latch is Latch.REDUCE else Decimal(1)
     worths = {
         "max_position": _ratio(risk.max_position) * equity * half,
@@ -265,10 +267,12 @@ def var_gate(
         return None
     worths = {s: float(p.quantity * prices[s]) for s, p in account.positions.items() if p.trade_id and s in prices}
     worths[at.symbol] = worths.get(at.symbol, 0.0) + float(worth)
-    var = value_at_risk(worths, {symbol: candles[symbol] for symbol in worths}, bar_ms, config)
+    seen = {symbol: value for symbol, value in worths.items() if symbol in candles}
+    var = value_at_risk(seen, candles, bar_ms, config)
     if var is None:
         return None
-    ratio = var / float(state.equity)
+    # A position without candles now (the venue had no bar) counts as if it moved with the others.
+    ratio = var * sum(worths.values()) / sum(seen.values()) / float(state.equity)
     if ratio <= config.var_limit:
         return None
     return Denied(f"var_limit {config.var_limit:.2%}: one-day VaR{config.var_confidence:.0%} would be {ratio:.2%}")
