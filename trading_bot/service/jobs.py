@@ -18,7 +18,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from trading_bot.bootstrap import Bot
 from trading_bot.domain.journal import Command
 from trading_bot.domain.market import Candles
-from trading_bot.errors import ExchangeError, ExchangeThrottled, TradingBotError
+from trading_bot.errors import CandleDataError, ExchangeError, ExchangeThrottled, TradingBotError
 from trading_bot.logs import event
 from trading_bot.ports import MarketEnded
 from trading_bot.trading.events import BarsClosed, CommandGiven, Event, OrdersDue, ReconcileDue, Stop
@@ -40,6 +40,8 @@ class Jobs:
     not_before: dict[str, float] = field(default_factory=dict)  # monotonic seconds
     commands_seen: set[str] = field(default_factory=set)
     newest_close: int = 0
+    unfetched: int | None = None  # a close that was reported and could not be fetched yet, ms
+    troubled: frozenset[str] = frozenset()  # symbols whose candles could not be fetched at the last look
 
     def start(self) -> None:
         """Begin the schedule: each job at most once at a time, late rather than never."""
@@ -110,25 +112,37 @@ class Jobs:
         """
         if not self._drained():
             return
-        close = self.bot.clock.next_close(timeout=1.0)
-        if close is None:
+        clock = self.bot.clock
+        if self.unfetched is None or clock.now() >= self.unfetched + self.bot.bar_ms:
+            self.unfetched = clock.next_close(timeout=1.0)
+        if self.unfetched is None:
             self._watch_staleness()
             return
-        self.newest_close = close
-        self.pull(close)
+        self.newest_close = self.unfetched
+        self.pull(self.unfetched)
+        self.unfetched = None
 
     def pull(self, close: int) -> None:
-        """Fetch what has closed by `close` (ms) and queue every bar not yet dealt with, oldest first."""
+        """Fetch what has closed by `close` (ms) and queue every bar not yet dealt with, oldest first.
+
+        Raises
+        ------
+        ExchangeError, CandleDataError
+            If no symbol's candles could be fetched, or not those of a symbol that gave no trouble before: worth
+            another try. A symbol that fails again is left out, the others go on.
+        """
         bot = self.bot
-        newest, troubles = close - bot.bar_ms, []
+        newest, troubles = close - bot.bar_ms, dict[str, TradingBotError]()
         for symbol in bot.symbols:
             try:
                 bot.feed.pull(symbol, bot.timeframe)
-            except ExchangeError as error:
-                troubles.append(error)
+            except (ExchangeError, CandleDataError) as error:
+                troubles[symbol] = error
                 event("candles", f"{symbol} {bot.timeframe}", f"not fetched: {error}", level="WARNING")
-        if len(troubles) == len(bot.symbols):
-            raise troubles[0]
+        fresh = set(troubles) - self.troubled
+        self.troubled = frozenset(troubles)
+        if fresh or len(troubles) == len(bot.symbols):
+            raise next(iter(troubles.values()))
         done = bot.trader.memory.time
         for moment in self._moments(done, newest):
             windows = self._windows(moment)
