@@ -83,17 +83,31 @@ class OrderDesk:
     def send(self, order: Order) -> Order:
         """Send a NEW order: durably SENT first, then on the wire, then whatever came of it.
 
-        An exit first clears its way: other orders of its symbol that still stand at the venue are cancelled.
+        An exit first clears its way: other orders of its symbol that still stand at the venue are cancelled. Then it
+        sells what is held by now. While an earlier exit may still be executed it is given up: both together could
+        sell what is not ours.
         """
         if order.side is Side.SELL:
-            for other in self.live_orders(order.symbol):
-                if other.status is not OrderStatus.NEW:
-                    self.cancel(other)
+            self._clear_way(order)
+            instrument = self.instruments[order.symbol]
+            held = instrument.quantity(instrument.lots(self.account.position(order.symbol).quantity))
+            if self._exits(order):
+                return self.abandon(order, "an earlier exit may still be executed")
+            if held <= 0 or order.symbol not in self.account.trades:
+                return self.abandon(order, "nothing is left to sell")
+            order = dataclasses.replace(order, quantity=held)
         order = order.moved(OrderStatus.SENT, sent_date=self.now())
         self._write(order)
         outcome = self.broker.submit(order)
         if isinstance(outcome, Accepted):
-            return self.book(order, outcome.report, outcome.fills)
+            try:
+                return self.book(order, outcome.report, outcome.fills)
+            except ExchangeDenied:
+                raise
+            except ExchangeError as error:  # it is there, but its executions could not be read: later looks book them
+                event("order", order.symbol, f"accepted, fills not read: {error}", level="WARNING",
+                      order=order.client_order_id)  # fmt: skip
+                return order
         if isinstance(outcome, Rejected):
             event("order", order.symbol, f"rejected {outcome.code}: {outcome.message}", level="WARNING",
                   order=order.client_order_id)  # fmt: skip
@@ -101,6 +115,15 @@ class OrderDesk:
         event("order", order.symbol, f"outcome unclear: {outcome.cause}; looking it up", level="WARNING",
               order=order.client_order_id)  # fmt: skip
         return self.resolve(self._write(order.moved(OrderStatus.UNKNOWN, message=outcome.cause)))
+
+    def _clear_way(self, order: Order) -> None:
+        for other in self.live_orders(order.symbol):
+            if other.status is not OrderStatus.NEW:
+                self.cancel(other)
+
+    def _exits(self, order: Order) -> list[Order]:
+        """Other exits of the symbol that the venue may have."""
+        return [o for o in self.live_orders(order.symbol) if o.side is Side.SELL and o.status is not OrderStatus.NEW]
 
     def abandon(self, order: Order, why: str) -> Order:
         """Give up an order that was never sent, or that the venue does not have."""
@@ -148,9 +171,24 @@ class OrderDesk:
             return order
         order = self._write(order.moved(OrderStatus.UNKNOWN, not_found=order.not_found + 1))
         waited = (self.now() - order.sent_date).total_seconds() if order.sent_date else 0.0
-        if order.not_found < self.patience.lookups or waited < self.patience.seconds:
+        if order.not_found < self.patience.lookups or waited < self.patience.seconds or self._left_traces(order):
             return order
         return self.abandon(order, f"the venue did not know it {order.not_found} times in {waited:.0f} s")
+
+    def _left_traces(self, order: Order) -> bool:
+        """Whether the venue, which says it does not know the order, nevertheless lists executions of it."""
+        try:
+            since = int(order.order_date.timestamp() * 1000)
+            found = any(f.client_order_id == order.client_order_id for f in self.broker.fills(order.symbol, since))
+        except ExchangeDenied:
+            raise
+        except ExchangeError as error:
+            event("order", order.symbol, f"executions not read: {error}", level="WARNING", order=order.client_order_id)
+            return True  # not a healthy answer: not the time to believe the other one
+        if found:
+            event("order", order.symbol, "not known to the venue, which lists executions of it; still asking",
+                  level="ERROR", order=order.client_order_id)  # fmt: skip
+        return found
 
     def watch_abandoned(self) -> None:
         """Look after orders given up in the last day, in case the venue had them after all."""
@@ -215,9 +253,9 @@ class OrderDesk:
             return account, []
         if not is_dust(account.position(order.symbol).quantity, last[0].price, self.instruments[order.symbol]):
             return account, []
-        done = close(account, trade, last[0])
-        tx.update(done.trade)
-        return done.account, [done.trade] if done.trade else []
+        account, closed = close(account, trade, last[0].date)
+        tx.update(closed)
+        return account, [closed]
 
     def _tell(self, order: Order, before: Order, fills: Sequence[Fill], trades: Sequence[Trade]) -> None:
         for fill in fills:
@@ -265,7 +303,9 @@ def _moved_by(order: Order, report: OrderReport) -> Order:
     status = report.status
     if status in ENDED and order.filled < report.filled:
         status = OrderStatus.OPEN
-    if status is order.status:
+    if status is OrderStatus.REJECTED and order.status is OrderStatus.OPEN:
+        status = OrderStatus.EXPIRED  # a venue that takes orders first and refuses them afterwards
+    if status is order.status or (status is OrderStatus.REJECTED and order.status is OrderStatus.ABANDONED):
         return order
     return order.moved(status)
 

@@ -31,6 +31,7 @@ from trading_bot.trading.risk import (
 from trading_bot.trading.views import View
 
 PERSISTENT = frozenset({"stop_loss", "trailing_stop_loss", "drawdown_stop", "force_exit", "time_stop"})
+DUST = "dust"  # exit reason of a trade that ended unsold: its position is less than the venue takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Plan:
     decisions: list[Decision] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     trades: list[Trade] = field(default_factory=list)  # open trades whose stop or best price moved
+    dust: list[Trade] = field(default_factory=list)  # open trades that should end and are too small to be sold
     leaving: dict[str, Leave] = field(default_factory=dict)
 
 
@@ -136,7 +138,9 @@ def _manage(view: View, trade: Trade, at: Standing, plan: Plan) -> None:
     else:
         order = sell_all(trade, leave, at, at.prices[view.symbol])
         if isinstance(order, Denied):
-            plan.decisions.append(_decided(view, at, "denied", order.reason))
+            if not selling:
+                plan.dust.append(dataclasses.replace(trade, exit_reason=DUST))
+            plan.decisions.append(_decided(view, at, "denied", f"{order.reason}; {leave.because}"))
             return
         plan.orders.append(order)
         plan.decisions.append(_decided(view, at, "sell", leave.because, order))

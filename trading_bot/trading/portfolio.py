@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_HALF_EVEN, Decimal
+from datetime import datetime
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 
 from trading_bot.domain.account import Position, Trade
 from trading_bot.domain.market import Instrument
@@ -16,6 +17,7 @@ from trading_bot.domain.orders import Fill, Order, Side
 
 _TINY = Decimal("1E-12")  # grain of derived figures (cost basis, profit, ratios); balances are never rounded
 _ZERO = Decimal(0)
+_EXACT = Context(prec=80)  # digits enough that no sum or product of money is ever rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +66,17 @@ def apply(account: Account, fill: Fill, order: Order, instrument: Instrument, *,
     ends_order
         Whether the order is over with this fill; only then may what remains of a position be called dust.
     """
-    balances = dict(account.balances)
-    cost = fill.price * fill.quantity
-    sign = 1 if fill.side is Side.BUY else -1
-    _add(balances, instrument.base, sign * fill.quantity)
-    _add(balances, instrument.quote, -sign * cost)
-    _add(balances, fill.fee_currency, -fill.fee)
-    account = dataclasses.replace(account, balances=balances)
-    if fill.side is Side.BUY:
-        return _bought(account, fill, order, instrument)
-    return _sold(account, fill, order, instrument, ends_order)
+    with localcontext(_EXACT):
+        balances = dict(account.balances)
+        cost = fill.price * fill.quantity
+        sign = 1 if fill.side is Side.BUY else -1
+        _add(balances, instrument.base, sign * fill.quantity)
+        _add(balances, instrument.quote, -sign * cost)
+        _add(balances, fill.fee_currency, -fill.fee)
+        account = dataclasses.replace(account, balances=balances)
+        if fill.side is Side.BUY:
+            return _bought(account, fill, order, instrument)
+        return _sold(account, fill, order, instrument, ends_order)
 
 
 def _add(balances: dict[str, Decimal], currency: str, amount: Decimal) -> None:
@@ -146,7 +149,7 @@ def _sold(account: Account, fill: Fill, order: Order, instrument: Instrument, en
         exit_reason=order.reason,
     )
     if ends_order and is_dust(position.quantity, fill.price, instrument):
-        return close(_with(account, position, trade, account.trade_count), trade, fill)
+        return Booked(*close(_with(account, position, trade, account.trade_count), trade, fill.date))
     return Booked(_with(account, position, trade, account.trade_count), trade)
 
 
@@ -157,20 +160,23 @@ def is_dust(quantity: Decimal, price: Decimal, instrument: Instrument) -> bool:
     return lots <= 0 or sellable < instrument.min_quantity or sellable * price < instrument.min_notional
 
 
-def close(account: Account, trade: Trade, fill: Fill) -> Booked:
-    """End a trade; what is left of the position stays as dust and joins the next one at its cost."""
+def close(account: Account, trade: Trade, date: datetime) -> tuple[Account, Trade]:
+    """End a trade: the account without it, and the trade closed.
+
+    What is left of the position stays as dust and joins the next one at its cost.
+    """
     profit = trade.close_profit_abs or _ZERO
     closed = dataclasses.replace(
         trade,
         is_open=False,
-        close_date=fill.date,
+        close_date=date,
         close_profit=_round(profit / trade.stake_amount),
     )
     trades = {symbol: other for symbol, other in account.trades.items() if symbol != trade.symbol}
     left = account.position(trade.symbol)
     dust = Position(left.symbol, left.quantity, left.cost, None)
     positions = {**account.positions, trade.symbol: dust}
-    return Booked(dataclasses.replace(account, positions=positions, trades=trades), closed)
+    return dataclasses.replace(account, positions=positions, trades=trades), closed
 
 
 def replay(

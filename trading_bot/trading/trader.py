@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from trading_bot.domain.account import Trade, TradeShare
@@ -24,6 +25,7 @@ from trading_bot.trading.events import BarsClosed
 from trading_bot.trading.memory import STATUS, TRADER, Memory, status_of
 from trading_bot.trading.order_protocol import OrderDesk
 from trading_bot.trading.plan import Plan, Standing, make_plan
+from trading_bot.trading.portfolio import close
 from trading_bot.trading.risk import cooled, marked
 from trading_bot.trading.shadow import ShadowShelf
 from trading_bot.trading.views import Outlook, View, shares_of
@@ -126,7 +128,7 @@ class Trader:
         """Everything decided on this bar, and every state it left behind, in one transaction; then the log."""
         closed = self.shadows.step(bars, views, self.instruments, self.matching, self.run_id)
         equity = self.memory.equity_point(self.desk.account, self.run_id)
-        account = self.desk.account
+        account, ended = self.desk.account, list[Trade]()
         with self.store.transaction() as tx:
             for decision in plan.decisions:
                 tx.update(decision)
@@ -135,6 +137,10 @@ class Trader:
             for trade in plan.trades:
                 tx.update(trade)
                 account = account.with_trade(trade)
+            for trade in plan.dust:
+                account, over = close(account, trade, datetime.fromtimestamp((bars.time + self.bar_ms) / 1000, UTC))
+                tx.update(over)
+                ended.append(over)
             for change in (change for view in views.values() for change in (view.regime_change, view.weight_change)):
                 if change is not None:
                     tx.update(change)
@@ -146,6 +152,8 @@ class Trader:
         self.desk.account = account
         self.desk.live.update({order.client_order_id: order for order in plan.orders})
         narration.tell(views, plan, closed)
+        for trade in ended:
+            self.on_trade(trade)
 
     def _send(self, plan: Plan) -> None:
         for order in plan.orders:
