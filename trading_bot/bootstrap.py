@@ -194,13 +194,13 @@ def build_candle_source(settings: Settings, last_bar: int | None = None, *, owne
     owner
         Whether a local exchange that is found running already is ours to stop on the way out.
     """
-    from trading_bot.exchange.ccxt_client import asking
+    from trading_bot.exchange.ccxt_client import asking_for_rows
     from trading_bot.market_data.ccxt_candles import CcxtCandles
 
     with ExitStack() as stack:
         reach = _reach_local if settings.exchange.name == LOCAL else _reach_remote
         client, clock, listed, timeframe, market, candles = reach(settings, stack, last_bar, owner)
-        source = CcxtCandles(client, clock.now, lambda action: asking(client, action))
+        source = CcxtCandles(client, clock.now, lambda action: asking_for_rows(client, action))
         yield Access(client, source, clock, _pairs(settings, listed), timeframe, market, candles)
 
 
