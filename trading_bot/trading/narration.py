@@ -70,7 +70,7 @@ def _decision(view: View, decision: Decision) -> None:
     facts = {"order": decision.client_order_id} if decision.client_order_id else {}
     text = f"{decision.outcome}  score={decision.score:+.2f} ({votes or 'no votes'})  {decision.reason}"
     event("decision", _subject(view), text,
-          regime=decision.regime, close=float(view.candles.close[-1]), **facts)  # fmt: skip
+          regime=decision.regime, close=f"{view.candles.close[-1]:.8g}", **facts)  # fmt: skip
 
 
 def _subject(view: View) -> str:
