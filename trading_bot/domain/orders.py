@@ -170,6 +170,7 @@ class Rejected:
 
     code: str
     message: str
+    denied: bool = False  # it refuses our key, not this order: nothing more should be sent
 
 
 @dataclass(frozen=True, slots=True)

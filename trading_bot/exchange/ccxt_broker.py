@@ -186,7 +186,7 @@ class CcxtBroker:
             return Rejected(LOCAL_CODE, words(error))
         if not isinstance(told, Mapping) or not told:  # a status without the venue's words: some proxy's page
             return None
-        return Rejected(code or type(error).__name__, message or words(error))
+        return Rejected(code or type(error).__name__, message or words(error), denied=is_denied(error))
 
     def _fees(self) -> Mapping[str, Any]:
         """The account's own fees by symbol; empty where the venue cannot tell, or not without a key."""

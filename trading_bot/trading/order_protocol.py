@@ -111,7 +111,10 @@ class OrderDesk:
         if isinstance(outcome, Rejected):
             event("order", order.symbol, f"rejected {outcome.code}: {outcome.message}", level="WARNING",
                   order=order.client_order_id)  # fmt: skip
-            return self._write(order.moved(OrderStatus.REJECTED, message=f"{outcome.code}: {outcome.message}"))
+            order = self._write(order.moved(OrderStatus.REJECTED, message=f"{outcome.code}: {outcome.message}"))
+            if outcome.denied:
+                raise ExchangeDenied(f"{self.broker.venue} refuses our key: {outcome.code} {outcome.message}")
+            return order
         event("order", order.symbol, f"outcome unclear: {outcome.cause}; looking it up", level="WARNING",
               order=order.client_order_id)  # fmt: skip
         return self.resolve(self._write(order.moved(OrderStatus.UNKNOWN, message=outcome.cause)))
