@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import sys
 import time
+import traceback
 
 import benchmarks
 
@@ -17,13 +18,20 @@ def main() -> int:
     if unknown:
         print(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
         return 2
+    failed: list[str] = []
     for name in wanted:
         began = time.perf_counter()
         module = importlib.import_module(f"benchmarks.{name}")
-        print(f"\n== {name}: {(module.__doc__ or '').strip().splitlines()[0]}")
-        module.main()
-        print(f"   ({time.perf_counter() - began:.0f} s)")
-    return 0
+        print(f"\n== {name}: {(module.__doc__ or '').strip().splitlines()[0]}", flush=True)
+        try:
+            module.main()
+        except Exception as error:
+            traceback.print_exc()
+            failed.append(f"{name} ({type(error).__name__})")
+        print(f"   ({time.perf_counter() - began:.0f} s)", flush=True)
+    if failed:
+        print(f"\nnot measured: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
