@@ -38,6 +38,7 @@ class Daemon:
     lock: DataLock | None = None
     queue: Queue[Event] = field(default_factory=Queue)
     stop_reason: str = ""
+    shown: dict[str, str] = field(default_factory=dict)  # troubles that `status` shows
 
     def run(self) -> str:
         """Recover, trade until stopped, leave everything in order; why it stopped."""
@@ -67,6 +68,18 @@ class Daemon:
                     self._deal_with(happened)
                 finally:
                     self.queue.task_done()
+            self._show_troubles()
+
+    def _show_troubles(self) -> None:
+        """What has become degraded or works again since the last bar is shown by `status` now, not at the next bar."""
+        troubles = dict(self.bot.trader.memory.degraded)
+        if troubles == self.shown:
+            return
+        with suppress(StorageError), self.bot.store.transaction() as tx:
+            saved = tx.get(Snapshot, STATUS)
+            if saved is not None:
+                tx.update(Snapshot(STATUS, {**saved.value, "degraded": troubles}))
+            self.shown = troubles
 
     def _deal_with(self, happened: Event) -> None:
         """One event; nothing it can raise ends the daemon, and nothing the database refused is dropped."""
