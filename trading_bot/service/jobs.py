@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from queue import Queue
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
@@ -58,8 +58,8 @@ class Jobs:
                 self.guarded, "interval", (name, work), id=name, seconds=seconds, coalesce=True, max_instances=1,
                 misfire_grace_time=max(1, int(seconds / 2)),
             )  # fmt: skip
+        self.scheduler.add_job(self._follow_bars, "date", id="candles", misfire_grace_time=None)
         self.scheduler.start()
-        self._next_bars(0.0)
 
     def stop(self) -> None:
         """No new job begins; one that hangs is not waited for."""
@@ -93,17 +93,16 @@ class Jobs:
 
     # ── candles ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _next_bars(self, seconds: float) -> None:
-        """One look at the clock after another: each run waits for a close, deals with it and plans the next."""
-        if not self.stopping():
-            when = datetime.now(UTC) + timedelta(seconds=seconds)
-            self.scheduler.add_job(
-                self._bars_job, "date", id="candles", run_date=when, misfire_grace_time=None, replace_existing=True
-            )
+    def _follow_bars(self) -> None:
+        """One look at the clock after another: each waits for a close and deals with it.
 
-    def _bars_job(self) -> None:
-        self.guarded("candles", self.on_bar_close)
-        self._next_bars(max(0.0, self.not_before.get("candles", 0.0) - time.monotonic()))
+        One job that lasts: a job that plans its own next run would be taken from the schedule after each bar, and a
+        stop in that instant ends the scheduler's thread with a traceback.
+        """
+        while not self.stopping():
+            self.guarded("candles", self.on_bar_close)
+            while not self.stopping() and (rest := self.not_before.get("candles", 0.0) - time.monotonic()) > 0:
+                time.sleep(min(0.05, rest))
 
     def on_bar_close(self) -> None:
         """When a bar has closed: fetch it for all symbols and put one event on the queue (more, if some were missed).
