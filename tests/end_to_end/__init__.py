@@ -1,0 +1,1 @@
+"""The daemon as users run it: real processes, files and HTTP."""

@@ -1,0 +1,106 @@
+"""Killed at random moments, again and again, the bot ends where it would have ended undisturbed.
+
+The local exchange outlives the bot and is found again; once it is killed itself. Undisturbed means: the same candles
+in a session of one life. Whatever numbers the moments fall on, both books must agree and the fills must be the same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.daemon import Home, Life, home, pause, until
+from tests.end_to_end.markets import BUSY_RISK, busy_strategy, write_walks
+
+pytestmark = pytest.mark.slow
+
+BARS = 90
+KILLS = 8  # in each of the sessions below
+ORDER = "/api/v3/order"
+
+SESSIONS: dict[str, dict[str, Any]] = {
+    "market orders": {},
+    "market orders that take several bars": {"volume": 12.0},
+    "limit orders that wait, fill in parts or time out": {
+        "volume": 60.0,
+        "order_types": {"entry": "limit", "exit": "limit"},
+        "unfilledtimeout": {"entry": 60, "exit": 60},
+    },
+}
+
+
+@contextmanager
+def _pair(folder: Path, volume: float = 1000.0, **changes: Any) -> Iterator[tuple[Home, Home]]:
+    """Two homes with one market: of the disturbed and of the undisturbed bot."""
+    changes |= {
+        "strategy_path": str(busy_strategy(folder / "strategies")),
+        "market": {"candles": write_walks(folder / "candles", 601 + BARS, volume), "max_bars": BARS},
+        "risk": BUSY_RISK,
+    }
+    with home(folder / "disturbed", **changes) as one, home(folder / "undisturbed", **changes) as other:
+        yield one, other
+
+
+MOMENTS = ("starting", "recovering", "deciding", "before the order", "order taken", "order booked")
+
+
+def _kill_somewhere(bot: Home, moment: str, dice: random.Random) -> None:
+    """Start a life and end it by SIGKILL at this moment, or a little later."""
+    life = bot.start()
+    if moment == "starting":
+        pause(dice.uniform(0.0, 1.0))
+    elif moment == "recovering":
+        _until_told(bot, life, "exchange +local")
+    else:
+        _until_told(bot, life, "decision", dice.randint(1, 18))
+        if moment in ("before the order", "order taken"):  # on the wire: not yet taken, or taken and not answered
+            when = "before" if moment == "before the order" else "after"
+            fault = {"kind": "delay", "path": ORDER, "method": "POST", "seconds": 20, "skip": dice.randrange(3)}
+            if life.running:
+                bot.control("faults", fault | {"moment": when})
+            until(lambda: not life.running or bot.control("faults")["struck"] >= 1, "an order under way")
+        elif moment == "order booked":
+            _until_told(bot, life, "fill")
+        pause(dice.uniform(0.0, 0.1))
+    life.kill()
+
+
+def _until_told(bot: Home, life: Life, pattern: str, more: int = 1) -> None:
+    """So many more lines of a kind, unless it ends before."""
+    wanted = len(bot.lines(pattern)) + more
+    until(lambda: not life.running or len(bot.lines(pattern)) >= wanted, f"a line {pattern!r}")
+
+
+@pytest.mark.parametrize(("seed", "session"), list(enumerate(SESSIONS, 1)), ids=["market", "partial", "limit"])
+def test_killed_at_random_moments_it_ends_with_the_same_books(seed: int, session: str, tmp_path: Path) -> None:
+    with _pair(tmp_path, **SESSIONS[session]) as (disturbed, undisturbed):
+        _disturb(disturbed, seed, session)
+        assert undisturbed.run().code == 0
+        found, wanted = disturbed.ledgers(), undisturbed.ledgers()
+        found.assert_agree()
+        wanted.assert_agree()
+        assert len(wanted.story()) > 30
+        assert found.story() == wanted.story(), session
+        assert found.bot.balances == wanted.bot.balances
+
+
+def _disturb(bot: Home, seed: int, session: str) -> None:
+    """Kill many lives, then let one go on to the end of the candles."""
+    dice = random.Random(seed)
+    moments = [*MOMENTS, *dice.choices(MOMENTS, k=KILLS - len(MOMENTS))]
+    dice.shuffle(moments)
+    told = f"seed {seed}, {session}: killed while {', '.join(moments)}"
+    for moment in moments:
+        _kill_somewhere(bot, moment, dice)
+        if bot.exchange() is not None:
+            bot.control("faults", {"clear": True})
+    assert bot.lines("^exchange +local +found running"), told
+    decided = len(bot.lines("^decision"))
+    last = bot.run()
+    assert last.code == 0, f"{told}; {last.said}"
+    assert len(bot.lines("^decision")) > decided, f"{told}: nothing was left to do for the last life"
