@@ -43,6 +43,7 @@ class Daemon:
     def run(self) -> str:
         """Recover, trade until stopped, leave everything in order; why it stopped."""
         bot = self.bot
+        bot.trader.stopping = self._stopping
         jobs = Jobs(bot, self.queue, self._stopping)
         with handling(self._asked, bot.settings.service.shutdown_seconds), self._recorded():
             self._expire_old_commands()

@@ -7,7 +7,7 @@ deterministic: the same bars, configuration and books give the same decisions.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -48,6 +48,7 @@ class Trader:
     threshold: float
     run_id: str
     mode: str = ""
+    stopping: Callable[[], bool] = lambda: False
     memory: Memory = field(default_factory=Memory)
     faces: dict[str, dict[str, Any]] = field(default_factory=dict)  # each symbol's newest view, for `status`
 
@@ -156,7 +157,10 @@ class Trader:
             self.on_trade(trade)
 
     def _send(self, plan: Plan) -> None:
+        """What is not sent because the bot is stopping stays an intent: the next start sends it if it is wanted."""
         for order in plan.orders:
+            if self.stopping():
+                return
             self.desk.send(order)
 
     # ── what is remembered ─────────────────────────────────────────────────────────────────────────────────────────
