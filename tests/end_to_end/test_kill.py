@@ -6,7 +6,9 @@ in a session of one life. Whatever numbers the moments fall on, both books must 
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,3 +106,34 @@ def _disturb(bot: Home, seed: int, session: str) -> None:
     last = bot.run()
     assert last.code == 0, f"{told}; {last.said}"
     assert len(bot.lines("^decision")) > decided, f"{told}: nothing was left to do for the last life"
+
+
+def test_an_exchange_that_dies_is_started_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    """Killed while the bot runs, in the middle of an order too, it comes back where it was; the bot goes on.
+
+    The fills need not be those of an undisturbed session: an order that never arrived is given up when the venue has
+    denied it often enough, and the next bar decides anew.
+    """
+    with _pair(tmp_path, volume=12.0) as (bot, _):
+        life = bot.start()
+        for deaths, hangs in enumerate((False, True), 1):
+            bot.wait_for("^fill", 4 * deaths)
+            if hangs:
+                bot.control("faults", {"kind": "delay", "path": ORDER, "method": "POST", "seconds": 20})
+                until(lambda: bot.control("faults")["struck"] >= 1, "an order under way")
+            server = bot.exchange()
+            assert server is not None
+            os.kill(server.pid, signal.SIGKILL)
+            bot.wait_for("^exchange +local +ended without being told to", deaths)
+            bot.wait_for("^exchange +local +started again", deaths)
+            again = bot.exchange()
+            assert again is not None
+            assert (again.port, again.key) == (server.port, server.key)
+            assert again.pid != server.pid
+        ended = life.ended(120)
+        assert ended.code == 0, ended.said
+        assert bot.exchange() is None
+        found = bot.ledgers()
+        found.assert_agree()
+        assert len(found.story()) > 30
+        assert bot.lines("^job +candles +works again")

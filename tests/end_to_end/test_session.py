@@ -131,7 +131,7 @@ def test_stopped_in_the_middle_of_an_order_that_hangs(busy: Home) -> None:
     """The venue has taken the order and does not answer: the stop does not wait for it, the next start finds it."""
     busy.start()
     busy.wait_for("^decision")
-    busy.control("faults", {"kind": "delay", "path": "/api/v3/order", "method": "POST", "seconds": 30, "count": 1})
+    busy.control("faults", {"kind": "delay", "path": "/api/v3/order", "method": "POST", "seconds": 30, "count": 3})
     until(lambda: busy.control("faults")["struck"] >= 1, "an order that hangs")
     _stop(busy, signal.SIGTERM)
     seen = len(busy.lines("^fill"))
