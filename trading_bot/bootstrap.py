@@ -3,7 +3,6 @@ reads the database never loads ccxt or pandas."""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trading_bot import __version__
-from trading_bot.domain.market import Candles, Instrument, timeframe_ms
+from trading_bot.domain.market import Candles, Instrument, hash_of, timeframe_ms
 from trading_bot.errors import ConfigurationError
 from trading_bot.exchange.config import LOCAL
 from trading_bot.logs import event, register_secret
@@ -23,15 +22,11 @@ from trading_bot.settings import Settings, redacted
 if TYPE_CHECKING:
     from trading_bot.backtest.engine import BacktestResult
     from trading_bot.exchange.paper_venue import PriceSource
-    from trading_bot.exchange.replay import ReplayMarket
     from trading_bot.exchange.simulator.exchange import LocalExchange
     from trading_bot.exchange.simulator.server import ServerInfo
     from trading_bot.market_data.cached_candles import CachedCandles
     from trading_bot.ports import Broker, MarketClock, Store
     from trading_bot.trading.trader import Trader
-
-
-CLOCK_TOLERANCE = 0.5  # seconds
 
 
 @dataclass(slots=True)
@@ -232,31 +227,15 @@ def _reach_local(settings: Settings, stack: ExitStack, last_bar: int | None, own
 
 
 def _reach_remote(settings: Settings, stack: ExitStack, last_bar: int | None, owner: bool) -> _Reached:
-    from trading_bot.exchange.ccxt_client import build_client
+    from trading_bot.exchange.ccxt_client import build_client, seconds_ahead
     from trading_bot.exchange.market_clock import WallClock
 
     assert settings.timeframe is not None  # Settings refuses to be without
     client = build_client(settings.exchange)
-    ahead = _seconds_ahead(client)
+    ahead = seconds_ahead(client)
     clock = WallClock(settings.timeframe, settings.service.candle_delay_seconds, lambda: time.time() + ahead)
     stack.callback(clock.close)
     return client, clock, settings.exchange.pair_whitelist, settings.timeframe, settings.exchange.name, ""
-
-
-def _seconds_ahead(client: Any) -> float:
-    """How far the venue's clock is ahead of ours; bars are closed by its clock. 0 where it does not tell."""
-    from trading_bot.exchange.ccxt_client import asking
-
-    if not client.has.get("fetchTime"):
-        return 0.0
-    before = time.time()
-    with asking(client, "tell its time"):
-        theirs = client.fetch_time() / 1000
-    ahead: float = theirs - (before + time.time()) / 2
-    if abs(ahead) > CLOCK_TOLERANCE:
-        event("clock", client.id, f"this machine's clock is {-ahead:+.2f} s off the venue's; check its time service",
-              level="WARNING")  # fmt: skip
-    return ahead
 
 
 def _broker(settings: Settings, store: Store, access: Access) -> Broker:
@@ -359,16 +338,6 @@ def make_exchange(settings: Settings) -> LocalExchange:
     return LocalExchange(market, venue, name=name, candles_per_second=pace, candles_hash=hash_of(candles))
 
 
-def hash_of(candles: Mapping[str, Candles], bars: int | None = None) -> str:
-    """SHA-256 (first 16 digits) of the candles, or of each symbol's first `bars`."""
-    digest = hashlib.sha256()
-    for symbol, rows in sorted(candles.items()):
-        digest.update(f"{symbol} {rows.timeframe}".encode())
-        for column in (rows.time, rows.open, rows.high, rows.low, rows.close, rows.volume):
-            digest.update(column[:bars].tobytes())
-    return digest.hexdigest()[:16]
-
-
 def _keep_to_one_market(store: Store, candles: Mapping[str, Candles], name: str, state: Path) -> None:
     """An account traded on one market's prices must not go on at another's. A file may grow, its beginning stays."""
     from trading_bot.domain.journal import Snapshot
@@ -430,7 +399,7 @@ def run_backtest(
     on_bar
         Told after each bar how many of how many are done.
     """
-    from trading_bot.backtest.engine import run
+    from trading_bot.backtest.engine import market_between, run
     from trading_bot.exchange.paper_venue import PaperVenue
     from trading_bot.exchange.replay import default_balances, instruments_from
     from trading_bot.exchange.venue import SimulatedVenue
@@ -440,7 +409,7 @@ def run_backtest(
     symbols = _pairs(settings, tuple(candles))
     candles = {symbol: candles[symbol] for symbol in symbols}
     strategies = _strategies(settings)
-    market = replay_of(candles, settings, timerange)
+    market = market_between(candles, timerange, settings.market.history, settings.market.max_bars)
     store, ledger = open_store("sqlite://"), open_store("sqlite://")
     instruments = instruments_from(candles, settings.paper)
     venue = SimulatedVenue(
@@ -456,28 +425,6 @@ def run_backtest(
         lambda: datetime.fromtimestamp(market.now() / 1000, UTC),
     )  # fmt: skip
     return run(trader, market, candles, _quote(settings, instruments), name, on_bar)
-
-
-def replay_of(
-    candles: Mapping[str, Candles], settings: Settings, timerange: tuple[int | None, int | None]
-) -> ReplayMarket:
-    """The candles as a market that begins and ends where `timerange` says."""
-    import numpy as np
-
-    from trading_bot.exchange.replay import ReplayMarket
-
-    begin, end = timerange
-    bar_ms = timeframe_ms(next(iter(candles.values())).timeframe)
-    closes = np.unique(np.concatenate([rows.time for rows in candles.values()])) + bar_ms
-    history = settings.market.history if begin is None else int(np.searchsorted(closes, begin)) + 1
-    last = len(closes) if end is None else int(np.searchsorted(closes, end))
-    if last <= history:
-        raise ConfigurationError(
-            f"nothing to backtest: of {len(closes)} bars {history} are history and the range ends at bar {last}; "
-            "give a longer --timerange or a smaller market.history"
-        )
-    most = last - history if end is not None else settings.market.max_bars
-    return ReplayMarket(candles, history=history, max_bars=most)
 
 
 def _stored_market(settings: Settings) -> tuple[dict[str, Candles], str]:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from trading_bot.backtest.report import summarise
-from trading_bot.domain.market import Candles, anchor
+from trading_bot.domain.market import Candles, anchor, timeframe_ms
+from trading_bot.errors import ConfigurationError
 from trading_bot.exchange.replay import ReplayMarket
 from trading_bot.ports import MarketEnded, Store
 from trading_bot.trading.events import BarsClosed
@@ -55,6 +58,32 @@ def run(
     except MarketEnded:
         pass
     return BacktestResult(summarise(trader, candles, name), trader.store)
+
+
+def market_between(
+    candles: Mapping[str, Candles], timerange: tuple[int | None, int | None], history: int, max_bars: int = 0
+) -> ReplayMarket:
+    """The candles as a market that decides from (inclusive) and to (exclusive) the closes of `timerange`, UTC ms.
+
+    Without a beginning it begins after `history` bars, without an end it ends after `max_bars` more (0: with the
+    candles).
+
+    Raises
+    ------
+    ConfigurationError
+        If nothing is left to decide.
+    """
+    begin, end = timerange
+    bar_ms = timeframe_ms(next(iter(candles.values())).timeframe)
+    closes = np.unique(np.concatenate([rows.time for rows in candles.values()])) + bar_ms
+    past = history if begin is None else int(np.searchsorted(closes, begin)) + 1
+    last = len(closes) if end is None else int(np.searchsorted(closes, end))
+    if last <= past:
+        raise ConfigurationError(
+            f"nothing to backtest: of {len(closes)} bars {past} are history and the range ends at bar {last}; "
+            "give a longer --timerange or a smaller market.history"
+        )
+    return ReplayMarket(candles, history=past, max_bars=max_bars if end is None else last - past)
 
 
 def windows_at(candles: Mapping[str, Candles], time: int, bar_ms: int, warmup: int) -> dict[str, Candles]:

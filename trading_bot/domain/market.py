@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from enum import StrEnum
@@ -193,3 +194,13 @@ class Candles:
             for name in ("time", "open", "high", "low", "close", "volume")
         ]
         return Candles(self.symbol, self.timeframe, *columns)  # type: ignore[arg-type]
+
+
+def hash_of(candles: Mapping[str, Candles], bars: int | None = None) -> str:
+    """SHA-256 (its first 16 digits) of candles by symbol, or of each symbol's first `bars`."""
+    digest = hashlib.sha256()
+    for symbol, rows in sorted(candles.items()):
+        digest.update(f"{symbol} {rows.timeframe}".encode())
+        for column in (rows.time, rows.open, rows.high, rows.low, rows.close, rows.volume):
+            digest.update(column[:bars].tobytes())
+    return digest.hexdigest()[:16]
