@@ -27,7 +27,6 @@ from trading_bot.trading.strategy import load_strategies, read_signals
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DEADLINE = 120.0  # seconds for anything to happen on a busy machine
-PACE = "20"  # candles a second: the same market as written, sooner
 
 MADE_WHILE_RUNNING = {"data/", "logs/bot_debug.log", "bot_debug.log", ".venv", "my-paper.yaml"}
 
@@ -76,7 +75,6 @@ class Sandbox:
         ours = {name for name in os.environ if name.startswith(("TRADING_BOT__", "MAKE", "MFLAGS", "PYTEST"))}
         self.environment = {name: value for name, value in os.environ.items() if name not in ours} | {
             "PYTHONPATH": str(folder),  # the copy's code, though the environment was installed from the checkout
-            "TRADING_BOT__MARKET__CANDLES_PER_SECOND": PACE,
         }
 
     def type(self, command: str) -> tuple[int, str]:
