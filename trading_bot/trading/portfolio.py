@@ -171,6 +171,7 @@ def close(account: Account, trade: Trade, date: datetime) -> tuple[Account, Trad
         is_open=False,
         close_date=date,
         close_profit=_round(profit / trade.stake_amount),
+        close_profit_abs=profit,
     )
     trades = {symbol: other for symbol, other in account.trades.items() if symbol != trade.symbol}
     left = account.position(trade.symbol)
