@@ -24,7 +24,7 @@ from trading_bot.storage.lock import DataLock
 from trading_bot.trading.commands import obey
 from trading_bot.trading.events import BarsClosed, CommandGiven, Event, OrdersDue, ReconcileDue, Stop
 from trading_bot.trading.memory import STATUS
-from trading_bot.trading.recovery import Surroundings, reconcile, recover
+from trading_bot.trading.recovery import Surroundings, reconcile, recover, reload_books
 
 DAY_MS = 86_400_000
 STORAGE_PAUSE = 1.0  # seconds between tries to write what the database refused
@@ -38,6 +38,7 @@ class Daemon:
     lock: DataLock | None = None
     queue: Queue[Event] = field(default_factory=Queue)
     stop_reason: str = ""
+    doubtful: bool = False  # the database failed: it may have kept what memory does not know of
     shown: dict[str, str] = field(default_factory=dict)  # troubles that `status` shows
 
     def run(self) -> str:
@@ -87,8 +88,12 @@ class Daemon:
         memory = self.bot.trader.memory
         while not self.stop_reason:
             try:
+                if self.doubtful:
+                    reload_books(self.bot.trader)
+                    self.doubtful = False
                 self._handle(happened)
             except StorageError as error:
+                self.doubtful = True
                 self._degrade("storage", f"{error}; trading waits", "ERROR")
                 self._wait(STORAGE_PAUSE)
                 continue
@@ -96,6 +101,8 @@ class Daemon:
                 self.stop_reason = str(error)
             except ExchangeDenied as error:
                 memory.paused = True
+                with suppress(StorageError), self.bot.store.transaction() as tx:
+                    self.bot.trader.save_in(tx)
                 self._degrade("exchange", f"{error}; paused until the key is mended and `trading-bot resume`", "ERROR")
             except ExchangeError as error:
                 self._degrade("exchange", str(error), "WARNING")

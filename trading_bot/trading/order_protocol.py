@@ -52,6 +52,7 @@ class OrderDesk:
     now: Callable[[], datetime]
     account: Account = field(default_factory=Account)
     live: dict[str, Order] = field(default_factory=dict)  # by client order id
+    unsent: set[str] = field(default_factory=set)  # perhaps marked SENT (that commit failed), surely not on the wire
     on_trade: Callable[[Trade], None] = lambda trade: None
     annotate: Callable[[Tx, Trade, Order], Trade] = lambda tx, trade, order: trade  # notes on a trade just opened
 
@@ -97,7 +98,9 @@ class OrderDesk:
                 return self.abandon(order, "nothing is left to sell")
             order = dataclasses.replace(order, quantity=held)
         order = order.moved(OrderStatus.SENT, sent_date=self.now())
+        self.unsent.add(order.client_order_id)
         self._write(order)
+        self.unsent.discard(order.client_order_id)
         outcome = self.broker.submit(order)
         if isinstance(outcome, Accepted):
             try:

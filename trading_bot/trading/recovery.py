@@ -61,6 +61,19 @@ def recover(trader: Trader, quote: str, around: Surroundings) -> None:
           quarantine=len(trader.memory.quarantine))  # fmt: skip
 
 
+def reload_books(trader: Trader) -> None:
+    """Make memory what the database says: after a commit whose outcome nobody knows.
+
+    Raises
+    ------
+    StorageError
+    """
+    with trader.store.reading() as tx:
+        opened = tx.get(Snapshot, ACCOUNT)
+    if opened is not None:
+        _load_books(trader, opened)
+
+
 def _open_account(trader: Trader, quote: str, around: Surroundings) -> Snapshot:
     """The account's opening balances: written once, the ground every later figure stands on."""
     venue = trader.desk.broker.venue
@@ -113,7 +126,11 @@ def _load_books(trader: Trader, opened: Snapshot) -> None:
         s: dataclasses.replace(p, trade_id=trades[s].id if s in trades else None) for s, p in account.positions.items()
     }
     trader.desk.account = Account(account.balances, positions, trades, max(account.trade_count, opened_trades))
-    trader.desk.live = {key: order for key, order in orders.items() if order.status in LIVE}
+    trader.desk.live = {
+        key: dataclasses.replace(order, status=OrderStatus.NEW) if key in trader.desk.unsent else order
+        for key, order in orders.items()
+        if order.status in LIVE
+    }
     memory.bot_id, memory.quote = opened.value["bot_id"], opened.value["quote"]
     memory.start_equity = start.get(memory.quote, Decimal(0))
     if saved is not None:
