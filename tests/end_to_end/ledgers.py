@@ -15,7 +15,7 @@ from trading_bot.ports import Store
 from trading_bot.trading.recovery import ACCOUNT
 
 Row = tuple[Any, ...]
-_NEVER_THERE = frozenset({OrderStatus.ABANDONED, OrderStatus.REJECTED})
+_NEVER_THERE = frozenset({OrderStatus.NEW, OrderStatus.ABANDONED, OrderStatus.REJECTED})
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class Book:
 class Ledgers:
     bot: Book
     venue: Book
-    never_there: tuple[Order, ...]  # the bot's orders that reached nobody, as it believes
+    never_there: tuple[Order, ...]  # the bot's orders that the venue does not have, as it believes
 
     def assert_agree(self) -> None:
         """No order lost or sent twice, no fill booked twice, balances equal to the last decimal."""
         lost = [order.client_order_id for order in self.never_there if order.client_order_id in self.venue.orders]
-        assert not lost, f"given up, but the venue has them: {lost}"
-        assert not [order for order in self.never_there if order.filled], "given up, but filled"
+        assert not lost, f"not sent or given up, but the venue has them: {lost}"
+        assert not [order for order in self.never_there if order.filled], "not sent or given up, but filled"
         assert self.bot.orders == self.venue.orders
         assert self.bot.fills == self.venue.fills
         assert self.bot.balances == self.venue.balances
 
     def story(self) -> list[Row]:
-        """What was traded: (symbol, side, price, quantity, fee, market time) in time, whatever the orders' ids."""
-        return sorted((f[1], f[2], f[3], f[4], f[5], f[7]) for f in self.bot.fills.values())
+        """What was traded, whatever the orders' ids: see `story_of`."""
+        return sorted((row[1], row[2], row[3], row[4], row[5], row[7]) for row in self.bot.fills.values())
 
 
 def read_ledgers(bot: Store, venue: Store) -> Ledgers:
@@ -74,6 +74,13 @@ def read_ledgers(bot: Store, venue: Store) -> Ledgers:
         ),
         never_there=tuple(order for order in orders if order.status in _NEVER_THERE),
     )
+
+
+def story_of(store: Store) -> list[Row]:
+    """A store's fills as (symbol, side, price, quantity, fee, market time)."""
+    with store.reading() as tx:
+        fills = tx.find(Fill)
+    return sorted((f.symbol, f.side, f.price, f.quantity, f.fee, milliseconds(f.date)) for f in fills)
 
 
 def fills_of(store: Store) -> list[Row]:

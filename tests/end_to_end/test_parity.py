@@ -52,10 +52,10 @@ SESSIONS: dict[str, dict[str, Any]] = {
 def _configuration(folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
     if "volume" not in changes:
         return changes
-    candles = write_walks(folder / "candles", 721, changes["volume"])
+    candles = write_walks(folder / "candles", 661, changes["volume"])
     given = {
         "strategy_path": str(busy_strategy(folder / "strategies")),
-        "market": {"candles": candles, "max_bars": 120},
+        "market": {"candles": candles, "max_bars": 60},
         "risk": BUSY_RISK,
     }
     return given | {key: value for key, value in changes.items() if key != "volume"}
@@ -82,7 +82,7 @@ def test_the_same_seed_and_configuration_make_the_same_decisions_in_two_processe
     """Whatever the order of hashing, which differs from process to process."""
     digests = []
     for name in ("one", "other"):
-        with home(tmp_path / name, market={"max_bars": 60}, synthetic={"seed": 7, "bars": 700}) as bot:
+        with home(tmp_path / name, market={"max_bars": 30}, synthetic={"seed": 7, "bars": 640}) as bot:
             rows = _run(bot)
             digests.append(hashlib.sha256(repr(rows).encode()).hexdigest())
             assert rows[0]
