@@ -49,8 +49,14 @@ def write(path: Path, candles: Candles, confirmed: Gaps = ()) -> None:
     _sync_folder(path.parent)
 
 
-def read(path: Path, symbol: str, timeframe: str) -> tuple[Candles, list[tuple[int, int]]]:
-    """Candles (memory-mapped where the file is uncompressed) and confirmed gaps of a file, all checked.
+def read(path: Path, symbol: str, timeframe: str, *, copy: bool = True) -> tuple[Candles, list[tuple[int, int]]]:
+    """Candles and confirmed gaps of a file, all checked.
+
+    Parameters
+    ----------
+    copy
+        False: the candles lie in the mapped file where they can, which costs no memory, for immediate use. A file that
+        somebody cuts short while it is mapped ends the process.
 
     Raises
     ------
@@ -61,7 +67,7 @@ def read(path: Path, symbol: str, timeframe: str) -> tuple[Candles, list[tuple[i
     try:
         table = _mapped(path)
         table.validate(full=True)
-        candles = _from_table(table, symbol, timeframe)
+        candles = _from_table(table, symbol, timeframe, copy)
         metadata = table.schema.metadata or {}
         confirmed = [(int(start), int(end)) for start, end in json.loads(metadata.get(_GAPS, b"[]"))]
     except FileNotFoundError:
@@ -76,11 +82,6 @@ def read(path: Path, symbol: str, timeframe: str) -> tuple[Candles, list[tuple[i
         found = faults[0] if faults else "rows twice or not in order of time"
         raise CandleDataError(f"{path}: {found}")
     return candles, confirmed
-
-
-def mapped(path: Path, symbol: str, timeframe: str) -> Candles:
-    """Candles of a file this process has just written: unchecked, so that no page of it is loaded."""
-    return _from_table(_mapped(path), symbol, timeframe)
 
 
 def remove_leftovers(path: Path) -> None:
@@ -103,13 +104,18 @@ def _mapped(path: Path) -> pa.Table:
         return file.read_all()
 
 
-def _from_table(table: pa.Table, symbol: str, timeframe: str) -> Candles:
+def _from_table(table: pa.Table, symbol: str, timeframe: str, copy: bool) -> Candles:
     if table.column("date").null_count:
         raise ValueError("rows without a date")
-    date = table.column("date").cast(pa.timestamp("ms", "UTC")).combine_chunks()
+    date = _whole(table.column("date").cast(pa.timestamp("ms", "UTC")), copy)
     time = date.view(pa.int64()).to_numpy(zero_copy_only=False)
-    values = (table.column(name).cast(pa.float64()).combine_chunks().to_numpy() for name in _COLUMNS[1:])
+    values = (_whole(table.column(name).cast(pa.float64()), copy).to_numpy() for name in _COLUMNS[1:])
     return Candles(symbol, timeframe, time, *values)
+
+
+def _whole(column: pa.ChunkedArray, copy: bool) -> pa.Array:
+    """The column in one piece; `combine_chunks` copies even if it is in one piece already."""
+    return column.combine_chunks() if copy or column.num_chunks != 1 else column.chunk(0)
 
 
 def _checksum(candles: Candles) -> bytes:
