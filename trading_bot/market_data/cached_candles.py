@@ -30,7 +30,7 @@ class CachedCandles:
 
     `pull` fetches what is missing, `window` and `candles` read. Bars that a reader has been given never change
     afterwards; a hole may still be filled when the venue delivers its bars late. Safe to pull in one thread while
-    another reads. One running program per folder: the files are mapped, so nothing else may write them in place.
+    another reads. One running program per folder: each writes the whole file from what it knows.
 
     Parameters
     ----------
