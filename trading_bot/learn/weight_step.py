@@ -11,7 +11,7 @@ import numpy as np
 
 from trading_bot.domain.market import Floats
 
-# The most one metric can move a weight's logarithm; the multiplier stays between e^-2 and e^1.
+# The most one metric can move a weight's logarithm; the multiplier stays between e^-2.3 and e^1.
 WIN_RATE_PULL = 0.5
 PROFIT_FACTOR_PULL = 0.5
 DRAWDOWN_PULL = 1.0
