@@ -12,7 +12,7 @@ import numpy.typing as npt
 from trading_bot.domain.market import Candles, Floats, Regime
 from trading_bot.errors import CandleDataError
 from trading_bot.learn.config import RegimeConfig
-from trading_bot.learn.regime_features import FIRST, HISTORY, NAMES, SIGNED, features_of
+from trading_bot.learn.regime_features import FIRST, HISTORY, features_of, shown
 from trading_bot.learn.regime_filter import BLOCK, judge_all, judge_newest, lead
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ _COLUMNS = ("open", "high", "low", "close", "volume")
 
 @dataclass(frozen=True, slots=True)
 class RegimeReading:
-    """The regime after one bar. `confidence` is the probability the detector gives it; `features` what it looked at."""
+    """The regime after one bar. `confidence` is the probability the detector gives it, `features` what people know of
+    what it looked at (see `regime_features.shown`)."""
 
     regime: Regime
     confidence: float
@@ -85,8 +86,7 @@ class RegimeDetector:
         columns = self._columns(market_data)
         features = features_of(*columns)
         code, confidence = judge_newest(features, len(columns[0]), self.config.min_bars)
-        shown = {name: float(features[name][-1]) for name in (*NAMES, *SIGNED)}
-        return RegimeReading(REGIMES[code], confidence, shown)
+        return RegimeReading(REGIMES[code], confidence, {k: float(v[-1]) for k, v in shown(features).items()})
 
     def detect_series(self, candles: Candles | pd.DataFrame) -> RegimeSeries:
         """The regime after every bar, equal row by row to `detect` on the window from the same first bar to that row.
@@ -101,7 +101,7 @@ class RegimeDetector:
         codes, confidence = judge_all(features, len(columns[0]), self.config.min_bars)
         first = self.warmup - 1
         codes[:first], confidence[:first] = -1, np.nan
-        return RegimeSeries(codes, confidence, features, first)
+        return RegimeSeries(codes, confidence, shown(features), first)
 
     def _columns(self, candles: Candles | pd.DataFrame) -> tuple[Floats, Floats, Floats, Floats]:
         """High, low, close and volume, found fit to judge."""

@@ -6,6 +6,8 @@ Prices enter as logarithms, volatility as the logarithm of the true range agains
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import talib
 
@@ -15,6 +17,7 @@ HISTORY = 480  # bars that volatility and volume are compared with
 FIRST = 96  # rows before the first one with features: less history says nothing
 DAY = 24  # bars of the slower measures
 _ADX_PERIOD = 14
+_ADX_UNIT = 25.0  # where a trend is said to begin
 _RANGE_TO_MOVE = 0.6  # a bar's standard deviation is about this share of its mean true range
 _MOST = 3.0  # standard deviations at which a move is cut
 _NOTHING = 1e-300
@@ -66,7 +69,7 @@ def features_of(high: Floats, low: Floats, close: Floats, volume: Floats) -> dic
     log_volume = np.log(np.maximum(volume, np.maximum(1e-3 * _history_mean(volume), _NOTHING)))
     usual_volume = _history_mean(log_volume)
     return {
-        "adx": talib.ADX(high, low, close, _ADX_PERIOD) / 25.0,
+        "adx": talib.ADX(high, low, close, _ADX_PERIOD) / _ADX_UNIT,
         "efficiency": np.abs(price - _later(price, DAY)) / np.maximum(path, _NOTHING),
         "choppiness": np.log(np.maximum(talib.SUM(true_range, DAY), 1e-9) / np.maximum(spread, 1e-9)) / np.log(DAY),
         "volatility": _mean(log_range, 6) - usual,
@@ -82,6 +85,17 @@ def features_of(high: Floats, low: Floats, close: Floats, volume: Floats) -> dic
         "volume_bar": np.clip(log_volume - usual_volume, -_MOST, _MOST),
         "move": move,
         "momentum": np.clip((price - _later(price, 12)) / (deviation * 12**0.5), -4.0, 4.0),
+    }
+
+
+def shown(features: Mapping[str, Floats]) -> dict[str, Floats]:
+    """The features people know, in the units they know them in: adx 0 … 100, efficiency and choppiness 0 … 1,
+    volatility_ratio (true range of 6 bars in multiples of its history)."""
+    return {
+        "adx": features["adx"] * _ADX_UNIT,
+        "efficiency": features["efficiency"],
+        "choppiness": features["choppiness"],
+        "volatility_ratio": np.exp(features["volatility"]),
     }
 
 
