@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 from queue import Queue
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
@@ -58,7 +58,12 @@ class Jobs:
                 self.guarded, "interval", (name, work), id=name, seconds=seconds, coalesce=True, max_instances=1,
                 misfire_grace_time=max(1, int(seconds / 2)),
             )  # fmt: skip
-        self.scheduler.add_job(self._follow_bars, "date", id="candles", misfire_grace_time=None)
+        # Not a job for one date: that would be taken off the schedule once begun, and a stop in that instant ends the
+        # scheduler's thread with a traceback.
+        self.scheduler.add_job(
+            self._follow_bars, "interval", id="candles", weeks=5200, next_run_time=datetime.now(UTC),
+            misfire_grace_time=None,
+        )  # fmt: skip
         self.scheduler.start()
 
     def stop(self) -> None:
@@ -94,11 +99,7 @@ class Jobs:
     # ── candles ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _follow_bars(self) -> None:
-        """One look at the clock after another: each waits for a close and deals with it.
-
-        One job that lasts: a job that plans its own next run would be taken from the schedule after each bar, and a
-        stop in that instant ends the scheduler's thread with a traceback.
-        """
+        """One look at the clock after another: each waits for a close and deals with it. One job that lasts."""
         while not self.stopping():
             self.guarded("candles", self.on_bar_close)
             while not self.stopping() and (rest := self.not_before.get("candles", 0.0) - time.monotonic()) > 0:
