@@ -13,7 +13,7 @@ from trading_bot.domain.market import Candles, Floats, Regime
 from trading_bot.errors import CandleDataError
 from trading_bot.learn.config import RegimeConfig
 from trading_bot.learn.regime_features import FIRST, HISTORY, features_of, shown
-from trading_bot.learn.regime_filter import BLOCK, judge_all, judge_newest, lead
+from trading_bot.learn.regime_filter import BLOCK, Progress, judge_all, judge_newest, lead
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +67,7 @@ class RegimeDetector:
 
     def __init__(self, config: RegimeConfig | None = None) -> None:
         self.config = config or RegimeConfig()
+        self._progress: dict[tuple[str, str], Progress] = {}
         # the history volatility is compared with, and rows enough for a filter to forget where it started
         self.warmup = max(HISTORY + BLOCK, FIRST + lead(self.config.min_bars) + BLOCK)
 
@@ -85,8 +86,14 @@ class RegimeDetector:
         """
         columns = self._columns(market_data)
         features = features_of(*columns)
-        code, confidence = judge_newest(features, len(columns[0]), self.config.min_bars)
+        code, confidence = judge_newest(features, len(columns[0]), self.config.min_bars, self._progress_of(market_data))
         return RegimeReading(REGIMES[code], confidence, {k: float(v[-1]) for k, v in shown(features).items()})
+
+    def _progress_of(self, market_data: Candles | pd.DataFrame) -> Progress | None:
+        """The filter's progress on this symbol, so that the next bar costs one step of it."""
+        if not isinstance(market_data, Candles):
+            return None
+        return self._progress.setdefault((market_data.symbol, market_data.timeframe), Progress())
 
     def detect_series(self, candles: Candles | pd.DataFrame) -> RegimeSeries:
         """The regime after every bar, equal row by row to `detect` on the window from the same first bar to that row.

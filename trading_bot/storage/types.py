@@ -216,7 +216,9 @@ class JsonMapping(TypeDecorator[Mapping[str, Any]]):
         """`value` as JSON; StorageError naming the place of what JSON cannot say."""
         if not isinstance(value, Mapping):
             raise StorageError(f"a mapping was wanted, found the {type(value).__name__} {value!r}")
-        return json.dumps(_plain(value, ""), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        if _is_plain(value):
+            return _encode(value)
+        return _encode(_plain(value, ""))
 
     def read(self, text: str) -> dict[str, Any]:
         """What `written` made."""
@@ -224,10 +226,36 @@ class JsonMapping(TypeDecorator[Mapping[str, Any]]):
         return {key: tuple(item) for key, item in found.items()} if self.pairs else found
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+_LEAVES = frozenset({str, int, float, bool, type(None)})
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON says it as it is: the usual case, for snapshots are written every bar."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        kind = type(item)
+        if kind is dict:
+            held = cast("dict[Any, Any]", item)
+            if not all(type(key) is str for key in held):
+                return False
+            inside = held.values()
+        elif kind is list or kind is tuple:
+            inside = cast("Any", item)
+        else:
+            return False
+        for one in inside:
+            what = type(one)
+            if what is float:
+                if one - one != 0.0:  # NaN or infinite
+                    return False
+            elif what not in _LEAVES:
+                waiting.append(one)
+    return True
+
+
 def _plain(value: object, place: str) -> Any:
-    kind = type(value)  # the common cases first: this runs over every snapshot of every bar
-    if kind is str or kind is int or (kind is float and math.isfinite(cast("float", value))):
-        return value
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, Mapping):

@@ -289,7 +289,7 @@ def read_signals(strategy: Strategy, candles: Candles) -> Signals:
         )
     side = _column(strategy, "side", answer.side, candles)
     confidence = _column(strategy, "confidence", answer.confidence, candles)
-    wrong = ~np.isin(side, (-1.0, 0.0, 1.0))
+    wrong = (side != 0.0) & (np.abs(side) != 1.0)
     if wrong.any():
         raise _outside(strategy, "side", side, wrong, "-1, 0 or 1")
     wrong = ~((confidence >= 0.0) & (confidence <= 1.0))
