@@ -69,11 +69,13 @@ def step(
 
 
 def wish(state: ShadowState, side: int, regime: str) -> ShadowState:
-    """Remember the newest signal; 0 keeps whatever is still waiting."""
+    """Remember the newest signal; 0 keeps whatever is still waiting, what is held already needs no order."""
     if side == 0:
         return state
-    entering = side > 0 and state.lots == 0
-    return dataclasses.replace(state, want=side, regime=regime if entering else state.regime)
+    want = 0 if (state.lots > 0) == (side > 0) else side
+    if want == state.want:
+        return state
+    return dataclasses.replace(state, want=want, regime=regime if want > 0 else state.regime)
 
 
 def stake_in_lots(instrument: Instrument, price: Decimal) -> int:
