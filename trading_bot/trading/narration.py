@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from trading_bot.domain.account import Trade
 from trading_bot.domain.journal import Decision, RegimeChange, WeightChange
@@ -69,12 +70,16 @@ def _decision(view: View, decision: Decision) -> None:
     votes = ", ".join(f"{name} {side:+d}x{confidence:.2f}" for name, (side, confidence) in said if side)
     facts = {"order": decision.client_order_id} if decision.client_order_id else {}
     text = f"{decision.outcome}  score={decision.score:+.2f} ({votes or 'no votes'})  {decision.reason}"
-    event("decision", _subject(view), text,
+    event("decision", _subject(view), text, bar=_bar(decision.time),
           regime=decision.regime, close=f"{view.candles.close[-1]:.8g}", **facts)  # fmt: skip
 
 
 def _subject(view: View) -> str:
     return f"{view.symbol} {view.candles.timeframe}"
+
+
+def _bar(time: int) -> str:
+    return datetime.fromtimestamp(time / 1000, UTC).strftime("%Y-%m-%dT%H:%M")
 
 
 def _percent(trade: Trade) -> str:
