@@ -37,7 +37,7 @@ def lags(truth: Codes, told: Codes) -> tuple[list[int], int]:
     starts = np.flatnonzero(np.diff(truth)) + 1
     found: list[int] = []
     missed = 0
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(truth)], strict=True):
+    for start, end in pairwise([*starts.tolist(), len(truth)]):
         hits = np.flatnonzero(told[start:end] == truth[start])
         if len(hits):
             found.append(int(hits[0]))

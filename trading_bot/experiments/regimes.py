@@ -167,7 +167,12 @@ def main(arguments: list[str] | None = None) -> None:
     findings = judge(options.bars, seeds, options.data if options.data.is_dir() else None)
     findings.seconds = time.monotonic() - started
     options.output.mkdir(parents=True, exist_ok=True)
-    command = "python -m trading_bot.experiments.regimes --output docs/evidence"
+    # what a reader should type: the options that shape the numbers, not the folders of whoever ran it
+    changed = "".join(
+        f" --{name} {value}" for name, value in (("bars", options.bars), ("markets", options.markets))
+        if value != parser.get_default(name)
+    )  # fmt: skip
+    command = f"python -m trading_bot.experiments.regimes --output docs/evidence{changed}"
     write(findings, options.output, command, seeds)
     print(f"macro-F1 {findings.main.macro:.3f}; {options.output / 'regimes.md'} written in {findings.seconds:.0f} s")
 
