@@ -17,9 +17,10 @@ from trading_bot.errors import CandleDataError
 from trading_bot.experiments.regime_baselines import VolatilityThreshold
 from trading_bot.experiments.regime_markets import JUDGING_SPREAD, SYMBOLS, TUNING_SEEDS, TUNING_SPREAD, market
 from trading_bot.experiments.regime_scores import confusion, f1
+from trading_bot.learn import regime_filter
 from trading_bot.learn.config import RegimeConfig
 from trading_bot.learn.regime_detector import REGIMES, RegimeDetector, RegimeSeries
-from trading_bot.learn.regime_features import HISTORY
+from trading_bot.learn.regime_features import HISTORY, features_of
 from trading_bot.market_data.config import SyntheticConfig
 from trading_bot.market_data.synthetic import SyntheticMarket
 
@@ -200,6 +201,18 @@ def test_moving_the_first_bar_does_not_matter_with_two_histories_of_bars(seed: i
 )
 def test_moving_the_first_bar_changes_no_feature_from_the_warmup_on() -> None:
     assert max(moved_anchors(seed, WARMUP)[0] for seed in (*SEEDS, 15)) < 1e-6
+
+
+def test_where_a_filter_starts_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    markets = [candles(seed) for seed in (*SEEDS, *range(30, 36))]
+    features = [features_of(rows.high, rows.low, rows.close, rows.volume) for rows in markets]
+    bounded = [regime_filter.judge_all(one, 6_000, 3) for one in features]
+    monkeypatch.setattr(regime_filter, "lead", lambda _: 2_000)  # as good as a filter that forgets nothing
+    endless = [regime_filter.judge_all(one, 6_000, 3) for one in features]
+    told = np.concatenate([one[0][600:] != other[0][600:] for one, other in zip(bounded, endless, strict=True)])
+    apart = np.concatenate([np.abs(one[1] - other[1])[600:] for one, other in zip(bounded, endless, strict=True)])
+    assert told.mean() < 1e-4
+    assert np.quantile(apart, 0.999) < 2e-3
 
 
 # Units
