@@ -194,11 +194,6 @@ def test_moving_the_first_bar_does_not_matter_with_two_histories_of_bars(seed: i
     assert confidence < 2e-3
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the least true range is a share of the mean of 480 bars, volatility then compared with 480 more: "
-    "`warmup` is 512 for both, so that a quiet bar early in the window shifts volatility_ratio by up to 2e-3",
-)
 def test_moving_the_first_bar_changes_no_feature_from_the_warmup_on() -> None:
     assert max(moved_anchors(seed, WARMUP)[0] for seed in (*SEEDS, 15)) < 1e-6
 

@@ -56,9 +56,9 @@ def features_of(high: Floats, low: Floats, close: Floats, volume: Floats) -> dic
     moved = price - before
     distance = np.abs(moved)
     raw = np.maximum(tops, before) - np.minimum(bottoms, before)
-    true_range = np.maximum(raw, np.maximum(0.05 * _history_mean(raw), 1e-9))  # a bar without trades is not calm
+    true_range = np.maximum(raw, np.maximum(0.05 * _past_mean(raw, DAY), 1e-9))  # a bar without trades is not calm
     log_range = np.log(true_range)
-    usual = _history_mean(log_range)
+    usual = _past_mean(log_range, HISTORY)
     deviation = _later(_RANGE_TO_MOVE * np.exp(_mean(log_range, 12)), 1)
     move = np.clip(moved / deviation, -_MOST, _MOST)
     surprise = np.abs(move)
@@ -66,8 +66,8 @@ def features_of(high: Floats, low: Floats, close: Floats, volume: Floats) -> dic
     path = talib.SUM(distance, DAY)
     spread = talib.MAX(tops, DAY) - talib.MIN(bottoms, DAY)
     away = np.clip((before - _later(_mean(price, DAY), 1)) / (deviation * (0.5 * DAY**0.5)), -_MOST, _MOST)
-    log_volume = np.log(np.maximum(volume, np.maximum(1e-3 * _history_mean(volume), _NOTHING)))
-    usual_volume = _history_mean(log_volume)
+    log_volume = np.log(np.maximum(volume, np.maximum(1e-3 * _past_mean(volume, DAY), _NOTHING)))
+    usual_volume = _past_mean(log_volume, HISTORY)
     return {
         "adx": talib.ADX(high, low, close, _ADX_PERIOD) / _ADX_UNIT,
         "efficiency": np.abs(price - _later(price, DAY)) / np.maximum(path, _NOTHING),
@@ -104,13 +104,13 @@ def _mean(values: Floats, period: int) -> Floats:
     return mean
 
 
-def _history_mean(values: Floats) -> Floats:
-    """Mean of the last `HISTORY` values, of all there are while fewer."""
+def _past_mean(values: Floats, period: int) -> Floats:
+    """Mean of the last `period` values, of all there are while fewer."""
     mean: Floats = np.empty_like(values)
-    early = min(len(values), HISTORY - 1)
+    early = min(len(values), period - 1)
     mean[:early] = np.cumsum(values[:early]) / np.arange(1, early + 1)
     if len(values) > early:
-        mean[early:] = talib.SMA(values, HISTORY)[early:]
+        mean[early:] = talib.SMA(values, period)[early:]
     return mean
 
 
