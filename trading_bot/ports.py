@@ -30,6 +30,11 @@ class CandleSource(Protocol):
 class MarketClock(Protocol):
     """Market time, in UTC milliseconds."""
 
+    @property
+    def settle_ms(self) -> int:
+        """How long after its close a bar may still be on its way."""
+        ...
+
     def now(self) -> int: ...
 
     def next_close(self, timeout: float) -> int | None:

@@ -32,14 +32,18 @@ class Feed:
     troubles: dict[str, list[Exception | None]] = field(default_factory=dict)  # symbol -> what its next pulls raise
     pulls: list[str] = field(default_factory=list)
     flushed: int = 0
+    late: dict[str, int] = field(default_factory=dict)  # symbol -> pulls until its newest bar shows
 
     def pull(self, symbol: str, timeframe: str) -> None:
         self.pulls.append(symbol)
+        self.late[symbol] = self.late.get(symbol, 0) - 1
         waiting = self.troubles.get(symbol)
         if waiting and (trouble := waiting.pop(0)) is not None:
             raise trouble
 
     def window(self, symbol: str, timeframe: str, end_time: int, warmup: int) -> Candles:
+        if self.late.get(symbol, 0) > 0:
+            return Candles.empty(symbol, timeframe)
         rows = {symbol: self.stage.candles[symbol]}
         return windows_at(rows, end_time, HOUR, WARMUP).get(symbol, Candles.empty(symbol, timeframe))
 
@@ -55,6 +59,7 @@ class Clock:
     reported: int | None = None
     still: bool = False  # no more bars close, but the market has not ended
     jump: int = 0  # bars that close unseen at the next look
+    settle_ms: int = 0
 
     def now(self) -> int:
         return self.stage.market.now()

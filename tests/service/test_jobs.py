@@ -112,6 +112,21 @@ def test_a_symbol_without_the_bar_is_left_out() -> None:
     assert told == [(0, False, (BTC, ETH)), (1, False, (BTC,)), (2, False, (BTC, ETH))]
 
 
+def test_a_bar_that_a_venue_shows_late_is_waited_for(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trading_bot.service.jobs.LATE_BAR_PAUSE", 0.001)
+    clock(jobs.bot).settle_ms = 10_000
+    feed(jobs.bot).late = {ETH: 4}
+    jobs.on_bar_close()
+    assert bars(jobs) == [(0, False, (BTC, ETH))]
+    assert feed(jobs.bot).pulls == [BTC, ETH, ETH, ETH, ETH]
+
+
+def test_where_bars_are_there_at_once_nothing_is_waited_for(jobs: Jobs) -> None:
+    feed(jobs.bot).late = {ETH: 4}
+    jobs.on_bar_close()
+    assert bars(jobs) == [(0, False, (BTC,))]
+
+
 def test_candles_that_cannot_be_fetched_are_fetched_again_for_the_same_bar(jobs: Jobs) -> None:
     """A clock tells a close once: after a failure the bar must not wait for the next one."""
     jobs.on_bar_close()

@@ -29,6 +29,8 @@ class LocalExchangeClock:
         without moving on, so that a bot killed half-way through a bar sees that bar again.
     """
 
+    settle_ms = 0  # a bar that closed is there
+
     def __init__(self, base_url: str, lockstep: bool, last_seen: int | None = None) -> None:
         self._control = LocalControl(base_url)
         self._lockstep = lockstep
@@ -82,6 +84,8 @@ class WallClock:
 
     `wall` tells seconds since the epoch; `wait` sleeps for so many seconds (by a monotonic clock) or less.
     """
+
+    settle_ms = 20_000  # some venues take this long to show a bar that closed
 
     def __init__(
         self,

@@ -85,6 +85,11 @@ class ReplayMarket:
         """Bar times that will still close."""
         return self._last - self._count
 
+    @property
+    def settle_ms(self) -> int:
+        """A bar that closed is there."""
+        return 0
+
     def now(self) -> int:
         """Market time: the close of the newest closed bar, UTC ms."""
         return self._now

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import Queue
@@ -25,6 +26,7 @@ from trading_bot.trading.events import BarsClosed, CommandGiven, Event, OrdersDu
 
 COMMAND_SECONDS = 0.5  # how soon a command is noticed
 LONGEST_PAUSE = 60.0  # seconds between tries of a failing job
+LATE_BAR_PAUSE = 0.5  # seconds between looks for a bar that a venue has not shown yet
 STALE_BARS = 3  # so many bars without a new candle are a warning
 
 
@@ -143,11 +145,25 @@ class Jobs:
         self.troubled = frozenset(troubles)
         if fresh or len(troubles) == len(bot.symbols):
             raise next(iter(troubles.values()))
+        self._wait_for_late_bars(close)
         done = bot.trader.memory.time
         for moment in self._moments(done, newest):
             windows = self._windows(moment)
             if windows:
                 self.queue.put(BarsClosed(moment, windows, late=moment != newest))
+
+    def _wait_for_late_bars(self, close: int) -> None:
+        """Some venues show a closed bar only seconds later: ask again for the symbols without it, for a while."""
+        bot = self.bot
+        while bot.clock.now() < close + bot.clock.settle_ms and not self.stopping():
+            there = self._windows(close - bot.bar_ms)
+            missing = [symbol for symbol in bot.symbols if symbol not in there and symbol not in self.troubled]
+            if not missing:
+                return
+            time.sleep(LATE_BAR_PAUSE)
+            for symbol in missing:
+                with suppress(ExchangeError, CandleDataError):  # then it is left out, like any symbol without its bar
+                    bot.feed.pull(symbol, bot.timeframe)
 
     def _moments(self, done: int, newest: int) -> list[int]:
         """Open times of the bars to deal with: the newest alone at the very first start, else all that were missed."""
