@@ -38,7 +38,7 @@ def download_data(
     from trading_bot.market_data.download import download
 
     start, end = timerange
-    target = folder or candle_folder(settings, settings.exchange.name)
+    target = folder or candle_folder(settings)
     with build_candle_source(settings) as access:
         until = min(access.clock.now(), end or access.clock.now())
         rows = download(
