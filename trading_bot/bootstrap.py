@@ -242,7 +242,7 @@ def _broker(settings: Settings, store: Store, access: Access) -> Broker:
     """The venue itself, or the paper venue: its candles and filters, orders matched here, its ledger in our store."""
     from trading_bot.exchange.ccxt_broker import CcxtBroker
 
-    exchange = CcxtBroker(access.client, settings.exchange.name)
+    exchange = CcxtBroker(access.client, _venue_name(settings))
     if settings.exchange.orders == "exchange":
         return exchange
     from trading_bot.exchange.paper_venue import PaperVenue
@@ -444,8 +444,14 @@ def _stored_market(settings: Settings) -> tuple[dict[str, Candles], str]:
 
 def candle_folder(settings: Settings, candles_hash: str = "") -> Path:
     """Where the candles of one market are kept; two replays with the same symbols must not share a folder."""
-    name = settings.exchange.name
+    name = _venue_name(settings)
     return settings.data_dir / "candles" / (f"{name}-{candles_hash[:8]}" if candles_hash else name)
+
+
+def _venue_name(settings: Settings) -> str:
+    """A sandbox is a venue of its own: neither its account nor its prices are those of the real one."""
+    exchange = settings.exchange
+    return f"{exchange.name}-sandbox" if exchange.sandbox and exchange.name != LOCAL else exchange.name
 
 
 def _utc(milliseconds: int) -> str:
