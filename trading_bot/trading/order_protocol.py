@@ -224,7 +224,8 @@ class OrderDesk:
                     cost=order.cost + fill.price * fill.quantity,
                     order_filled_date=fill.date,
                 )
-                over = report.status in ENDED and order.filled >= report.filled
+                # as `replay` says it: a venue's executions may be ahead of what it said of the order
+                over = order.filled >= (report.filled if report.status in ENDED else order.quantity)
                 done = apply(account, fill, order, self.instruments[fill.symbol], ends_order=over)
                 account = done.account
                 if done.trade is not None:
