@@ -10,7 +10,8 @@ RUN /opt/venv/bin/pip install -c constraints.txt ".[postgres]"
 FROM python:3.11-slim
 RUN groupadd --gid 10001 bot && useradd --uid 10001 --gid bot --no-create-home --shell /usr/sbin/nologin bot \
  && install -d -o bot -g bot /var/lib/trading-bot /var/log/trading-bot
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    TRADING_BOT__DATA_DIR=/var/lib/trading-bot TRADING_BOT__LOGFILE=/var/log/trading-bot/bot_debug.log
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY config ./config
