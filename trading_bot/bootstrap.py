@@ -4,7 +4,6 @@ reads the database never loads ccxt or pandas."""
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -165,7 +164,7 @@ def build_trader(
         run_id=run_id,
         mode=mode or settings.mode,
     )
-    desk.on_trade, desk.annotate = trader.on_trade, trader.annotate
+    desk.on_trade, desk.annotate, desk.may_enter = trader.on_trade, trader.annotate, trader.may_enter
     return trader
 
 
@@ -232,8 +231,7 @@ def _reach_remote(settings: Settings, stack: ExitStack, last_bar: int | None, ow
 
     assert settings.timeframe is not None  # Settings refuses to be without
     client = build_client(settings.exchange)
-    ahead = seconds_ahead(client)
-    clock = WallClock(settings.timeframe, settings.service.candle_delay_seconds, lambda: time.time() + ahead)
+    clock = WallClock(settings.timeframe, settings.service.candle_delay_seconds, ahead=lambda: seconds_ahead(client))
     stack.callback(clock.close)
     return client, clock, settings.exchange.pair_whitelist, settings.timeframe, settings.exchange.name, ""
 

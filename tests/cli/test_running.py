@@ -212,3 +212,15 @@ def test_download_data_from_the_local_exchange(verb: Verb, home: Path, config: P
     assert [(row["symbol"], row["timeframe"], row["gaps"]) for row in rows] == [("BTC/USDT", "1h", 0)]
     assert rows[0]["rows"] >= 72
     assert "got/BTC_USDT-1h.feather" in verb("list-data", "--folder", "got").output
+
+
+def test_downloaded_candles_lie_where_they_are_looked_for(home: Path) -> None:
+    """Of a real venue, `backtesting` reads what `download-data` wrote; of a sandbox neither touches those."""
+    from trading_bot.bootstrap import candle_folder
+    from trading_bot.settings import load_settings
+
+    venue = {"name": "binance", "orders": "paper", "pair_whitelist": ["BTC/USDT"]}
+    real = load_settings([], {"timeframe": "1h", "exchange": venue})
+    play = load_settings([], {"timeframe": "1h", "exchange": {**venue, "sandbox": True}})
+    assert candle_folder(real).name == "binance"
+    assert candle_folder(play) != candle_folder(real)

@@ -273,6 +273,20 @@ def test_the_wall_clock_reports_a_boundary_once_and_a_little_after_it_passed() -
     assert clock.next_close(5.0) is None
 
 
+def test_the_venues_clock_is_asked_before_each_boundary() -> None:
+    """Ours ran behind and is set right meanwhile: a bar must not be taken for closed before it is."""
+    wall, ahead = Wall(1_700_000_000.0), [30.0]
+    clock = WallClock("1h", offset=2.0, wall=wall, wait=wall.wait, ahead=lambda: ahead[0])
+    assert clock.now() == 1_700_000_030_000
+    begin = 1_699_999_200_000
+    assert clock.next_close(1.0) == begin
+    wall.seconds = begin / 1000 + 3600 - 20  # by the old measure the hour is over
+    ahead[0] = 0.0
+    assert clock.next_close(1.0) is None
+    assert clock.next_close(30.0) == begin + HOUR
+    assert wall.seconds == begin / 1000 + 3600 + 2
+
+
 def test_weeks_begin_on_monday() -> None:
     wall = Wall(1_700_000_000.0)  # Tuesday, 14 November 2023
     assert WallClock("1w", wall=wall, wait=wall.wait).next_close(1.0) == 1_699_833_600_000

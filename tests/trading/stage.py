@@ -176,7 +176,7 @@ class Stage:
             tracker=tracker, instruments=self.instruments, matching=MatchingConfig(), bar_ms=HOUR, warmup=WARMUP,
             threshold=0.2, run_id="run",
         )  # fmt: skip
-        desk.on_trade, desk.annotate = trader.on_trade, trader.annotate
+        desk.on_trade, desk.annotate, desk.may_enter = trader.on_trade, trader.annotate, trader.may_enter
         self.trader = trader
         return trader
 

@@ -57,26 +57,36 @@ def test_those_that_answer_are_heard() -> None:
 def test_three_failures_in_a_row_switch_off_and_say_so_once() -> None:
     panel = StrategyPanel([Moody(False, SystemExit(2), MemoryError()), Steady()])
     told = []
-    for _ in range(5):
-        assert panel.answers(BTC)["steady"] == (1, 0.5)
+    for bars in range(1, 6):
+        assert panel.answers(BTC[:bars])["steady"] == (1, 0.5)
         told.append([(failure.strategy, failure.switched_off) for failure in panel.failures])
     assert told == [[("moody", False)], [("moody", False)], [("moody", True)], [], []]
     assert panel.switched_off == {"moody"}
 
 
+def test_a_bar_told_again_is_one_failure() -> None:
+    panel = StrategyPanel([Moody(False, False, False, False, False), Steady()])
+    for _ in range(3):
+        panel.answers(BTC)
+    assert panel.switched_off == set()
+    panel.answers(BTC[:1])
+    panel.answers(BTC[:2])
+    assert panel.switched_off == {"moody"}
+
+
 def test_an_answer_in_between_starts_the_count_again() -> None:
     panel = StrategyPanel([Moody(False, False, True, False, False, True)])
-    for _ in range(6):
-        panel.answers(BTC)
+    for bars in range(1, 7):
+        panel.answers(BTC[:bars])
     assert panel.switched_off == set()
     assert panel.failures == []
 
 
 def test_failing_on_one_symbol_only_is_failing_too() -> None:
     panel = StrategyPanel([Moody(False, False, False, only="ETH/USDT")])
-    for _ in range(3):
-        assert panel.answers(BTC) == {"moody": (1, 0.5)}
-        assert panel.answers(ETH) == {}
+    for bars in range(1, 4):
+        assert panel.answers(BTC[:bars]) == {"moody": (1, 0.5)}
+        assert panel.answers(ETH[:bars]) == {}
     assert panel.switched_off == {"moody"}
     assert panel.answers(BTC) == {}
 

@@ -19,7 +19,7 @@ from tests.trading.test_crash_points import check_same_books, fills_of
 from trading_bot.domain.account import Trade
 from trading_bot.domain.journal import Decision, EquityPoint, Snapshot
 from trading_bot.domain.market import Candles
-from trading_bot.domain.orders import Fill, Order, OrderStatus, Purpose, SubmitOutcome, Unclear
+from trading_bot.domain.orders import Accepted, Fill, Order, OrderStatus, Purpose, SubmitOutcome, Unclear
 from trading_bot.errors import ExchangeError, ExchangeUnreachable, StorageError
 from trading_bot.ports import Broker, MarketEnded, Tx
 from trading_bot.trading.config import RiskConfig, TradingConfig, UnclearOrders
@@ -235,12 +235,13 @@ def test_a_symbol_without_a_bar_is_skipped_and_the_others_go_on() -> None:
     assert set(trader.desk.account.trades) == {BTC, ETH}
 
 
-def test_too_little_history_is_no_decision_and_no_error() -> None:
+def test_too_little_history_is_told_as_such() -> None:
     made = one(1)
     trader = started(made)
     bars = made.bars()
     short = BarsClosed(bars.time, {BTC: bars.candles[BTC].tail(WARMUP - 1)})
-    assert trader.on_bars(short) == []
+    (decision,) = trader.on_bars(short)
+    assert (decision.outcome, decision.reason) == ("hold", f"warming up: {WARMUP - 1} of {WARMUP} bars")
     assert trader.memory.time == bars.time
 
 
@@ -418,3 +419,89 @@ def test_candles_are_only_read(monkeypatch: pytest.MonkeyPatch) -> None:
     made.live()
     with pytest.raises(ValueError, match="read-only"):
         rows.close[0] = 1.0
+
+
+# ── bars that were not seen, windows that are short ─────────────────────────────────────────────────────────────────
+
+
+def dipping(bars: int = 60) -> Candles:
+    """Flat at 100, but for one bar (the third decided one) that dips to 80 and comes back."""
+    rows = candles(np.full(bars, 100.0))
+    low = rows.low.copy()
+    low[FIRST + 2] = 80.0
+    return Candles(BTC, "1h", rows.time, rows.open, rows.high, low, rows.close, rows.volume)
+
+
+STOPPED = dataclasses.replace(QUIET, stoploss=-0.1)
+
+
+def test_a_stop_reached_in_a_bar_that_was_missed_is_hit_when_the_pair_is_back() -> None:
+    made = Stage({BTC: dipping(), ETH: wander(60, 2, ETH)}, {BTC: script(1)}, config=STOPPED)
+    trader = started(made)
+    made.step(trader)
+    made.step(trader)
+    without = made.bars()
+    trader.on_bars(dataclasses.replace(without, candles={ETH: without.candles[ETH]}))  # BTC could not be fetched
+    made.market.advance()
+    assert BTC in trader.desk.account.trades
+    (decision,) = [one for one in made.step(trader) if one.symbol == BTC]
+    assert decision.outcome == "sell"
+    assert "low 80.00 at or below stop" in decision.reason
+    (trade,) = found(made, Trade, book="account")
+    assert trade.exit_reason == "stop_loss"
+
+
+def test_an_open_trade_is_watched_though_its_window_is_short() -> None:
+    made = Stage({BTC: dipping()}, {BTC: script(1)}, config=STOPPED)
+    trader = started(made)
+    made.step(trader)
+    trader.warmup = 10_000
+    (calm,) = made.step(trader)
+    assert (calm.outcome, calm.signals) == ("hold", {})
+    (out,) = made.step(trader)
+    assert out.outcome == "sell"
+    assert not trader.desk.account.trades
+    (flat,) = made.step(trader)
+    assert flat.reason.startswith("warming up: ")
+
+
+@pytest.mark.parametrize("no", ["paused", "latched"])
+def test_an_entry_held_back_does_not_go_out_once_entries_are_stopped(no: str) -> None:
+    made = one(1)
+    trader = started(made)
+    trader.stopping = lambda: True
+    trader.on_bars(made.bars())
+    (order,) = trader.desk.live.values()
+    assert order.status is OrderStatus.NEW
+    trader.stopping = lambda: False
+    if no == "paused":
+        trader.memory.paused = True
+    else:
+        trader.memory.risk = dataclasses.replace(trader.memory.risk, latch=Latch.HALT)
+    trader.on_bars(made.bars())
+    assert not trader.desk.live
+    assert [order.status for order in found(made, Order)] == [OrderStatus.ABANDONED]
+
+
+def test_executions_ahead_of_the_report_end_a_trade_for_the_books_as_for_their_replay() -> None:
+    made = one(1, 0, -1)
+    trader = started(made)
+    made.step(trader)
+    made.step(trader)
+    desk = trader.desk
+    submit = made.broker.submit
+
+    def lagging(order: Order) -> SubmitOutcome:
+        told = submit(order)
+        assert isinstance(told, Accepted)
+        half = dataclasses.replace(told.report, status=OrderStatus.OPEN, filled=told.report.filled / 2)
+        return Accepted(half, told.fills)
+
+    made.broker.submit = lagging  # type: ignore[method-assign]
+    made.step(trader)
+    assert not desk.account.trades
+    made.broker.submit = submit  # type: ignore[method-assign]
+    again = made.make_trader()
+    made.recover(again)  # a ledger that contradicts itself would refuse to start
+    assert again.desk.account.balances == desk.account.balances
+    check_same_books(made)

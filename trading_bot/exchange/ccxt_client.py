@@ -73,6 +73,7 @@ def build_client(
     )
     client.timeout = int(config.timeout_seconds * 1000)
     client.maxRetriesOnFailure = 0  # a request sent again by itself may be an order placed twice
+    client.options["adjustForTimeDifference"] = not local  # requests are signed by the venue's clock
     client.session.max_redirects = 0  # one POST must never become many
     client.turn = threading.RLock()  # one request at a time: what was said last belongs to whoever asked
     client.enableLastJsonResponse = client.enableLastResponseHeaders = True  # what was said, beside ccxt's reading

@@ -73,6 +73,11 @@ class _Keeper:
 
     def begin(self, *, watched: bool) -> None:
         self._server = find_server(self._state)
+        if self._server is not None and watched and not self._same_configuration():
+            event("exchange", LOCAL, "found running with another configuration; starting it anew", level="WARNING")
+            _stop(self._server, None)
+            self._wait_for_its_end()
+            self._server = None
         if self._server is None:
             self._start(0)
             event("exchange", LOCAL, "started", url=self.server.url, pid=self.server.pid)
@@ -80,6 +85,17 @@ class _Keeper:
             event("exchange", LOCAL, "found running; market time has gone on", url=self.server.url, pid=self.server.pid)
         if watched:
             self._watch.start()
+
+    def _same_configuration(self) -> bool:
+        try:
+            return (self._state / "config.yaml").read_text() == self._configuration
+        except OSError:
+            return False
+
+    def _wait_for_its_end(self) -> None:
+        deadline = time.monotonic() + STOP_SECONDS
+        while find_server(self._state) is not None and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def end(self, *, stop: bool) -> None:
         self._over.set()

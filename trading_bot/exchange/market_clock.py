@@ -82,7 +82,8 @@ class LocalExchangeClock:
 class WallClock:
     """Bar boundaries of a real venue: reported `offset` seconds after they passed, when its bars have settled.
 
-    `wall` tells seconds since the epoch; `wait` sleeps for so many seconds (by a monotonic clock) or less.
+    `wall` tells seconds since the epoch; `wait` sleeps for so many seconds (by a monotonic clock) or less; `ahead` asks
+    the venue how many seconds its clock is ahead of ours, before each boundary is reported, for clocks are set.
     """
 
     settle_ms = 20_000  # some venues take this long to show a bar that closed
@@ -93,7 +94,10 @@ class WallClock:
         offset: float = 2.0,
         wall: Callable[[], float] = time.time,
         wait: Callable[[float], object] | None = None,
+        ahead: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self._measure = ahead
+        self._ahead = ahead()
         self._length = timeframe_ms(timeframe)
         self._origin = _MONDAY if self._length % _WEEK == 0 else 0
         self._offset = round(offset * 1000)
@@ -103,7 +107,7 @@ class WallClock:
         self._reported: int | None = None
 
     def now(self) -> int:
-        return round(self._wall() * 1000)
+        return round((self._wall() + self._ahead) * 1000)
 
     def next_close(self, timeout: float) -> int | None:
         """See `ports.MarketClock`; the first call reports the newest boundary that has passed."""
@@ -114,6 +118,10 @@ class WallClock:
             newest = self._newest()
             if newest <= self._reported:
                 return None
+        self._ahead = self._measure()
+        newest = self._newest()
+        if self._reported is not None and newest <= self._reported:
+            return None
         self._reported = newest
         return newest
 

@@ -91,6 +91,10 @@ class PerformanceTracker:
                 self._books[key] = self._warm(tx, key, max(count, self._window))
         return self._books[key].metrics(count)
 
+    def forget(self) -> None:
+        """Read the windows from the store anew: a transaction that counted a trade was rolled back."""
+        self._books.clear()
+
     @staticmethod
     def _warm(tx: Tx, key: tuple[str, str], size: int) -> _Window:
         book, strategy = key

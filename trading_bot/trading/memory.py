@@ -26,15 +26,21 @@ class Memory:
     paused: bool = False
     risk: RiskState = field(default_factory=RiskState)
     prices: dict[str, Decimal] = field(default_factory=dict)  # newest closes
+    bars: dict[str, int] = field(default_factory=dict)  # open of the last bar of each symbol that was looked at, ms
     start_prices: dict[str, Decimal] = field(default_factory=dict)  # first closes, for buy-and-hold
     leaving: dict[str, Leave] = field(default_factory=dict)
     quarantine: dict[str, str] = field(default_factory=dict)  # symbol -> unexplained difference; not saved: found again
     degraded: dict[str, str] = field(default_factory=dict)  # part -> what is wrong with it now; not saved
 
-    def seen(self, symbol: str, candles: Candles, instrument: Instrument) -> None:
-        """Take the newest close as the symbol's price (the very first one starts buy-and-hold)."""
+    def seen(self, symbol: str, candles: Candles, instrument: Instrument) -> int:
+        """Take the newest close as the symbol's price (the very first one starts buy-and-hold); how many of the
+        candles were not seen before."""
+        before = self.bars.get(symbol)
+        unseen = 1 if before is None else int((candles.time > before).sum())
+        self.bars[symbol] = int(candles.time[-1])
         self.prices[symbol] = instrument.price(instrument.ticks(candles.close[-1]))
         self.start_prices.setdefault(symbol, self.prices[symbol])
+        return max(1, unseen)
 
     def hold_equity(self) -> Decimal:
         """The start capital in equal parts of every symbol, bought at its first close, without costs."""
@@ -62,6 +68,7 @@ class Memory:
         return {
             "time": self.time,
             "paused": self.paused,
+            "bars": dict(self.bars),
             "prices": _texts(self.prices),
             "start_prices": _texts(self.start_prices),
             "leaving": {
@@ -83,6 +90,7 @@ class Memory:
         risk = saved["risk"]
         self.time, self.paused = saved["time"], saved["paused"]
         self.prices, self.start_prices = _decimals(saved["prices"]), _decimals(saved["start_prices"])
+        self.bars = dict(saved.get("bars", {}))
         self.leaving = {
             s: Leave(reason, because, None if stop is None else Decimal(stop))
             for s, (reason, because, stop) in saved["leaving"].items()

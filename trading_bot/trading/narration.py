@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 from trading_bot.domain.account import Trade
 from trading_bot.domain.journal import Decision, RegimeChange, WeightChange
-from trading_bot.domain.market import Candles
 from trading_bot.logs import event
 from trading_bot.trading.plan import Plan
 from trading_bot.trading.views import View
@@ -44,11 +43,6 @@ def trade(trade: Trade) -> None:
         event("trade", trade.symbol, f"{trade.id} closed {_percent(trade)} {trade.close_profit_abs:+.2f}",
               reason=trade.exit_reason, open=_short(trade.open_rate), close=_short(trade.close_rate),
               held=held)  # fmt: skip
-
-
-def warming_up(symbol: str, candles: Candles, wanted: int) -> None:
-    """Too little history for a view of this symbol."""
-    event("decision", symbol, f"none: warming up, {len(candles)} of {wanted} bars", level="DEBUG")
 
 
 def _regime(view: View, change: RegimeChange) -> None:

@@ -54,6 +54,7 @@ class OrderDesk:
     live: dict[str, Order] = field(default_factory=dict)  # by client order id
     unsent: set[str] = field(default_factory=set)  # perhaps marked SENT (that commit failed), surely not on the wire
     on_trade: Callable[[Trade], None] = lambda trade: None
+    may_enter: Callable[[], bool] = lambda: True  # asked before an entry decided earlier goes out
     annotate: Callable[[Tx, Trade, Order], Trade] = lambda tx, trade, order: trade  # notes on a trade just opened
 
     # ── intents ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -78,7 +79,7 @@ class OrderDesk:
     def still_wanted(self, order: Order, market_time: int, bar_ms: int) -> bool:
         """Whether the decision behind an order still stands at `market_time` (ms)."""
         if order.purpose is Purpose.ENTRY:
-            return market_time < order.bar_time + 2 * bar_ms
+            return self.may_enter() and market_time < order.bar_time + 2 * bar_ms
         return order.symbol in self.account.trades
 
     def send(self, order: Order) -> Order:

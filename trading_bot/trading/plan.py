@@ -128,7 +128,7 @@ def _manage(view: View, trade: Trade, at: Standing, plan: Plan) -> None:
     if leave is not None and urgent:
         plan.leaving[view.symbol] = leave
     if leave is None or (at.late and not urgent):
-        raised = raised_stop(trade, view.candles, at.instruments[view.symbol], at.config)
+        raised = raised_stop(trade, view.candles, at.instruments[view.symbol], at.config, view.unseen)
         if raised != trade:
             plan.trades.append(raised)
         why = f"score {view.score:+.2f}: keeps its position" if leave is None else f"late bar: {leave.because}"
@@ -150,7 +150,7 @@ def _reason_to_leave(view: View, trade: Trade, at: Standing) -> Leave | None:
     if view.symbol in at.leaving:
         earlier = at.leaving[view.symbol]
         return dataclasses.replace(earlier, because=f"again: {earlier.because}")
-    leave = must_leave(trade, view.candles, at.bar_ms, at.instruments[view.symbol], at.config)
+    leave = must_leave(trade, view.candles, at.bar_ms, at.instruments[view.symbol], at.config, view.unseen)
     if leave is not None:
         return leave
     if at.risk.latch is Latch.FLATTEN:
@@ -221,6 +221,8 @@ def _situation(view: View, at: Standing, plan: Plan, price: Decimal, stop: Decim
 
 
 def _why_flat(view: View, at: Standing) -> str:
+    if view.note:
+        return view.note
     if not view.signals:
         return "no strategy answered"
     if view.side < 0:

@@ -93,13 +93,15 @@ class Leave:
 
 
 def must_leave(
-    trade: Trade, candles: Candles, bar_ms: int, instrument: Instrument, config: TradingConfig
+    trade: Trade, candles: Candles, bar_ms: int, instrument: Instrument, config: TradingConfig, unseen: int = 1
 ) -> Leave | None:
     """Whether the newest closed candle ends the trade: stop first, then ROI, then time.
 
     The stop is the one that was in force before this candle, so the candle that raises a trailing stop cannot hit it.
+    `unseen` newest candles were not looked at before (more than one where some could not be fetched): a stop that any
+    of them reached is hit.
     """
-    low, close = instrument.ticks(candles.low[-1]), instrument.ticks(candles.close[-1])
+    low, close = instrument.ticks(candles.low[-unseen:].min()), instrument.ticks(candles.close[-1])
     stop = trade.stop_loss
     if stop is not None and instrument.price(low) <= stop:
         trailed = trade.initial_stop_loss is not None and stop > trade.initial_stop_loss
@@ -127,9 +129,12 @@ def wanted_profit(minutes: float, table: Mapping[str, float]) -> float | None:
     return max(reached)[1] if reached else None
 
 
-def raised_stop(trade: Trade, candles: Candles, instrument: Instrument, config: TradingConfig) -> Trade:
-    """The trade with its best price and, where a trailing stop is on, its stop brought up to the newest candle."""
-    high = instrument.price(instrument.ticks(candles.high[-1]))
+def raised_stop(
+    trade: Trade, candles: Candles, instrument: Instrument, config: TradingConfig, unseen: int = 1
+) -> Trade:
+    """The trade with its best price and, where a trailing stop is on, its stop brought up to the `unseen` newest
+    candles."""
+    high = instrument.price(instrument.ticks(candles.high[-unseen:].max()))
     best = max(trade.max_rate or trade.open_rate, high)
     trade = dataclasses.replace(trade, max_rate=best)
     if not config.trailing_stop:
@@ -199,11 +204,11 @@ def entry_size(at: Situation, state: RiskState, instrument: Instrument, config: 
     if at.stop >= at.price:
         return Denied(f"no stop fits below price {at.price}: the venue's tick is {instrument.tick}")
     half = Decimal("0.5") if state.latch is Latch.REDUCE else Decimal(1)
-    worths = {
-        "max_position": _ratio(risk.max_position) * equity * half,
-        "max_exposure": _ratio(risk.max_exposure) * equity - at.exposure,
-        "cash": at.cash * SPEND_MARGIN,
-    }
+    worths = {"cash": at.cash * SPEND_MARGIN}
+    if risk.max_position:
+        worths["max_position"] = _ratio(risk.max_position) * equity * half
+    if risk.max_exposure:
+        worths["max_exposure"] = _ratio(risk.max_exposure) * equity - at.exposure
     if risk.risk_per_trade:
         worths["risk_per_trade"] = _ratio(risk.risk_per_trade) * equity * half / (at.price - at.stop) * at.price
     if isinstance(config.stake_amount, Decimal):

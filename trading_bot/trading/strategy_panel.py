@@ -32,7 +32,7 @@ class StrategyPanel:
         self.strategies = tuple(strategies)
         self.failures: list[StrategyFailure] = []  # of the latest call
         self.switched_off: set[str] = set()
-        self._in_a_row: dict[tuple[str, str], int] = {}
+        self._in_a_row: dict[tuple[str, str], tuple[int, int]] = {}  # failures, and the bar of the last one
 
     def signals(self, candles: Candles) -> dict[str, Signals]:
         """Every row's signals, by name, of the strategies that answered; `failures` says what became of the others."""
@@ -45,8 +45,12 @@ class StrategyPanel:
             try:
                 answers[strategy.name] = read_signals(strategy, candles)
             except (Exception, SystemExit) as error:  # anything a user's code can do, but Ctrl-C
-                self._in_a_row[key] = self._in_a_row.get(key, 0) + 1
-                if self._in_a_row[key] >= PATIENCE:
+                bar = int(candles.time[-1]) if len(candles) else -1
+                count, last = self._in_a_row.get(key, (0, None))
+                if bar != last:  # the same bar told again, because the database failed, is one failure
+                    count += 1
+                self._in_a_row[key] = (count, bar)
+                if count >= PATIENCE:
                     self.switched_off.add(strategy.name)
                 self.failures.append(
                     StrategyFailure(

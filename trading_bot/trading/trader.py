@@ -26,7 +26,7 @@ from trading_bot.trading.memory import STATUS, TRADER, Memory, status_of
 from trading_bot.trading.order_protocol import OrderDesk
 from trading_bot.trading.plan import Plan, Standing, make_plan
 from trading_bot.trading.portfolio import close
-from trading_bot.trading.risk import cooled, marked
+from trading_bot.trading.risk import Latch, cooled, marked
 from trading_bot.trading.shadow import ShadowShelf
 from trading_bot.trading.views import Outlook, View, shares_of
 
@@ -65,6 +65,7 @@ class Trader:
             self._commit(bars, views, plan)
         except Exception:
             self.restore(before)  # nothing of this bar was written: it can be told again
+            self.tracker.forget()
             raise
         self._send(plan)
         return plan.decisions
@@ -87,11 +88,12 @@ class Trader:
         views = {}
         for symbol in sorted(bars.candles):
             candles = bars.candles[symbol]
-            self.memory.seen(symbol, candles, self.instruments[symbol])
+            unseen = self.memory.seen(symbol, candles, self.instruments[symbol])
             if len(candles) < self.warmup:
-                narration.warming_up(symbol, candles, self.warmup)
-                continue
-            views[symbol] = self.outlooks[symbol].look(candles, metrics, self.run_id)
+                view = View.blind(symbol, candles, f"warming up: {len(candles)} of {self.warmup} bars")
+            else:
+                view = self.outlooks[symbol].look(candles, metrics, self.run_id)
+            views[symbol] = dataclasses.replace(view, unseen=unseen)
         return views
 
     def _plan(self, bars: BarsClosed, views: Mapping[str, View]) -> Plan:
@@ -185,6 +187,10 @@ class Trader:
         """Write both snapshots: the one to go on from, and the one people look at."""
         tx.update(Snapshot(TRADER, self.snapshot()))
         tx.update(Snapshot(STATUS, status_of(self.memory, self.desk.account, self.mode, self.faces)))
+
+    def may_enter(self) -> bool:
+        """Whether an entry decided earlier may still go out."""
+        return not self.memory.paused and self.memory.risk.latch < Latch.HALT
 
     # ── what fills tell ────────────────────────────────────────────────────────────────────────────────────────────
 

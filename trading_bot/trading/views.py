@@ -30,6 +30,13 @@ class View:
     regime_change: RegimeChange | None = None
     weight_change: WeightChange | None = None
     failures: Sequence[StrategyFailure] = ()
+    unseen: int = 1  # newest candles that were not looked at before
+    note: str = ""  # why nothing could be thought
+
+    @classmethod
+    def blind(cls, symbol: str, candles: Candles, note: str) -> View:
+        """No opinion: a trade is watched all the same, its stop does not need one."""
+        return cls(symbol, candles, "", 0.0, {}, {}, {}, 0.0, 0, {}, note=note)
 
     def face(self) -> dict[str, Any]:
         """What `status` shows of this view."""
