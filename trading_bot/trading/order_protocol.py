@@ -271,6 +271,10 @@ class OrderDesk:
             event("fill", fill.symbol, f"{fill.side} {fill.quantity} @ {fill.price}",
                   fee=f"{fill.fee} {fill.fee_currency}", position=held, **_slippage(fill, order),
                   order=order.client_order_id)  # fmt: skip
+            instrument = self.instruments[fill.symbol]
+            if fill.fee and fill.fee_currency not in (instrument.base, instrument.quote):
+                event("fill", fill.symbol, f"its fee in {fill.fee_currency} is in no trade's profit: what a "
+                      f"{fill.fee_currency} is worth is not known here", level="WARNING")  # fmt: skip
         if order.status is not before.status and order.status is not OrderStatus.FILLED:
             event("order", order.symbol, f"{order.side} {order.quantity} {order.order_type} is {order.status}",
                   filled=order.filled, order=order.client_order_id)  # fmt: skip
