@@ -82,7 +82,8 @@ class Jobs:
         except MarketEnded as end:
             self.queue.put(Stop(f"the candles have ended: {end}"))
         except Exception as error:
-            self._failed(name, error)
+            if not self.stopping():  # whatever was asked for may be gone already
+                self._failed(name, error)
         else:
             if self.failures.pop(name, 0):
                 degraded.pop(name, None)
@@ -139,6 +140,8 @@ class Jobs:
             try:
                 bot.feed.pull(symbol, bot.timeframe)
             except (ExchangeError, CandleDataError) as error:
+                if self.stopping():
+                    return
                 troubles[symbol] = error
                 event("candles", f"{symbol} {bot.timeframe}", f"not fetched: {error}", level="WARNING")
         fresh = set(troubles) - self.troubled
