@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import talib
 
-from trading_bot.domain.market import Candles, Floats
+from trading_bot.domain.market import Candles
 from trading_bot.features.columns import (
     Features,
     excess,
