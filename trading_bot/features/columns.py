@@ -6,7 +6,7 @@ writes every row of it: NaN while it warms up, a finite number ever after.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,16 @@ def fill(out: Features, formula: Callable[..., Floats], *inputs: Floats) -> None
     formula : elementwise, takes as many arrays as there are inputs and one to put its result into, which it returns
     inputs : each of shape (n,)
     """
-    scratch = np.empty(min(BLOCK, len(out)))
-    for start in range(0, len(out), BLOCK):
-        rows = slice(start, start + BLOCK)
-        part = out[rows]
-        part[:] = formula(*(column[rows] for column in inputs), scratch[: len(part)])
+    for rows, (scratch,) in blocks(len(out), 1):
+        out[rows] = formula(*(column[rows] for column in inputs), scratch)
+
+
+def blocks(count: int, scratches: int) -> Iterator[tuple[slice, Floats]]:
+    """Consecutive slices of `count` rows, each with as many scratch arrays of its length (used again by the next)."""
+    scratch = np.empty((scratches, min(BLOCK, count)))
+    for start in range(0, count, BLOCK):
+        end = min(start + BLOCK, count)
+        yield slice(start, end), scratch[:, : end - start]
 
 
 def quotient(a: Floats, b: Floats, into: Floats) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 
 from trading_bot.domain.market import Candles, Times
 from trading_bot.errors import CandleDataError, ConfigurationError
-from trading_bot.features.columns import Features, RowNumbers
+from trading_bot.features.columns import Features, RowNumbers, blocks
 from trading_bot.features.table import BUILT_IN, INDICATORS, Indicator, column_names
 
 WARM_UP = 250  # rows dropped: the longest window, and long enough for recursive means to forget where they began
@@ -89,7 +89,9 @@ def check(candles: Candles) -> None:
     """Raise a CandleDataError at the first candle no feature can be computed from."""
     for name in ("open", "high", "low", "close", "volume"):
         column = getattr(candles, name)
-        least, most = column.min(), column.max()  # NaN makes both comparisons false
+        parts = [column[rows] for rows, _ in blocks(len(column), 0)]
+        least = np.min([part.min() for part in parts])  # NaN, as of any row, makes the comparison false
+        most = np.max([part.max() for part in parts])
         if (least >= 0 if name == "volume" else least > 0) and most < np.inf:
             continue
         bad = ~np.isfinite(column) | (column < 0 if name == "volume" else column <= 0)

@@ -10,6 +10,7 @@ import talib
 from trading_bot.domain.market import Candles
 from trading_bot.features.columns import (
     Features,
+    blocks,
     excess,
     fill,
     fill_later,
@@ -35,8 +36,11 @@ def close_over_ema(candles: Candles, out: Features, *, period: int) -> None:
 
 def macd(candles: Candles, out: Features, *, fast: int, slow: int, signal: int) -> None:
     """MACD line, signal line and histogram, each over C."""
-    for row, line in zip(out, talib.MACD(candles.close, fast, slow, signal), strict=True):
-        fill(row, quotient, line, candles.close)
+    lines = talib.MACD(candles.close, fast, slow, signal)
+    for rows, (inverse, scaled) in blocks(len(candles), 2):
+        np.divide(1, candles.close[rows], out=inverse)
+        for row, line in zip(out, lines, strict=True):
+            row[rows] = np.multiply(line[rows], inverse, out=scaled)
 
 
 def rsi(candles: Candles, out: Features, *, period: int) -> None:
@@ -75,15 +79,18 @@ def atr(candles: Candles, out: Features, *, period: int) -> None:
 def bollinger(candles: Candles, out: Features, *, period: int, deviations: float) -> None:
     """Upper, middle and lower band over C - 1, width (U - L) / M, and %b (C - L) / (U - L); 0 if closes are equal."""
     upper, middle, lower = talib.BBANDS(candles.close, period, deviations, deviations)
-    fill(out[0], excess, upper, candles.close)
-    fill(out[1], excess, middle, candles.close)
-    fill(out[2], excess, lower, candles.close)
-    width = np.subtract(upper, lower, out=upper)
-    fill(out[3], quotient, width, middle)
-    place = np.subtract(candles.close, lower, out=lower)
-    fill(out[4], quotient, place, width)
-    if not width[period:].all():
-        out[4][width == 0] = 0
+    for rows, (inverse, width, scratch) in blocks(len(candles), 3):
+        close, part = candles.close[rows], out[:, rows]
+        np.divide(1, close, out=inverse)
+        for row, band in enumerate((upper, middle, lower)):
+            np.multiply(band[rows], inverse, out=scratch)
+            part[row] = np.subtract(scratch, 1, out=scratch)
+        np.subtract(upper[rows], lower[rows], out=width)
+        part[3] = np.divide(width, middle[rows], out=scratch)
+        np.subtract(close, lower[rows], out=scratch)
+        part[4] = np.divide(scratch, width, out=scratch)
+        if not width.all():
+            part[4][width == 0] = 0
     out[:, flat_rows(candles, period)] = 0
 
 
