@@ -58,9 +58,9 @@ def log_ratio(a: Floats, b: Floats, into: Floats) -> Floats:
     return np.log(into, out=into)
 
 
-def percent(a: Floats, into: Floats) -> Floats:
-    """What runs from 0 to 100, from 0 to 1."""
-    return np.multiply(a, 0.01, out=into)
+def percent(out: Features, values: Floats) -> None:
+    """Write `values`, which run from 0 to 100, as 0 to 1 (a single operation needs no scratch)."""
+    np.multiply(values, 0.01, out=out, casting="unsafe")
 
 
 def fill_later(out: Features, lag: int, formula: Callable[..., Floats], now: Floats, then: Floats) -> None:

@@ -45,25 +45,25 @@ def macd(candles: Candles, out: Features, *, fast: int, slow: int, signal: int) 
 
 def rsi(candles: Candles, out: Features, *, period: int) -> None:
     """Wilder's relative strength index, 0..1; 0 while the price has never moved."""
-    fill(out[0], percent, talib.RSI(candles.close, period))
+    percent(out[0], talib.RSI(candles.close, period))
 
 
 def stochastic(candles: Candles, out: Features, *, period: int, slowing: int, signal: int) -> None:
     """Slow %K and %D, 0..1, smoothed by simple means; a bar in a range of zero counts 0."""
     lines = talib.STOCH(candles.high, candles.low, candles.close, period, slowing, SIMPLE, signal, SIMPLE)
     for row, line in zip(out, lines, strict=True):
-        fill(row, percent, line)
+        percent(row, line)
 
 
 def cci(candles: Candles, out: Features, *, period: int) -> None:
     """Lambert's commodity channel index over 100; 0 where the typical price has not moved."""
-    fill(out[0], percent, talib.CCI(candles.high, candles.low, candles.close, period))
+    percent(out[0], talib.CCI(candles.high, candles.low, candles.close, period))
     out[0][still_rows(candles, period)] = 0
 
 
 def rate_of_change(candles: Candles, out: Features, *, period: int) -> None:
     """ROC / 100: the simple return of `period` bars."""
-    fill(out[0], percent, talib.ROC(candles.close, period))
+    percent(out[0], talib.ROC(candles.close, period))
 
 
 def trix(candles: Candles, out: Features, *, period: int) -> None:
@@ -96,16 +96,20 @@ def bollinger(candles: Candles, out: Features, *, period: int, deviations: float
 
 def keltner(candles: Candles, out: Features, *, period: int, ranges: float) -> None:
     """EMA + ranges·ATR, EMA, EMA - ranges·ATR, each over C - 1."""
-    fill(out[1], excess, talib.EMA(candles.close, period), candles.close)
+    middle = talib.EMA(candles.close, period)
     reach = talib.ATR(candles.high, candles.low, candles.close, period)
-    fill(out[0], lambda r, c, into: np.multiply(np.divide(r, c, out=into), ranges, out=into), reach, candles.close)
-    np.subtract(out[1], out[0], out=out[2])
-    np.add(out[1], out[0], out=out[0])
+    for rows, (inverse, centre, side) in blocks(len(candles), 3):
+        np.divide(1, candles.close[rows], out=inverse)
+        np.subtract(np.multiply(middle[rows], inverse, out=centre), 1, out=centre)
+        np.multiply(np.multiply(reach[rows], ranges, out=side), inverse, out=side)
+        out[1, rows] = centre
+        np.add(centre, side, out=out[0, rows], casting="unsafe")
+        np.subtract(centre, side, out=out[2, rows], casting="unsafe")
 
 
 def adx(candles: Candles, out: Features, *, period: int) -> None:
     """Wilder's average directional index, 0..1."""
-    fill(out[0], percent, talib.ADX(candles.high, candles.low, candles.close, period))
+    percent(out[0], talib.ADX(candles.high, candles.low, candles.close, period))
 
 
 def simple_return(candles: Candles, out: Features) -> None:
@@ -155,17 +159,17 @@ def parkinson_volatility(candles: Candles, out: Features, *, period: int) -> Non
 
 def williams(candles: Candles, out: Features, *, period: int) -> None:
     """Williams %R over 100, -1..0; 0 in a range of zero."""
-    fill(out[0], percent, talib.WILLR(candles.high, candles.low, candles.close, period))
+    percent(out[0], talib.WILLR(candles.high, candles.low, candles.close, period))
 
 
 def aroon(candles: Candles, out: Features, *, period: int) -> None:
     """Aroon up - Aroon down, -1..1."""
-    fill(out[0], percent, talib.AROONOSC(candles.high, candles.low, period))
+    percent(out[0], talib.AROONOSC(candles.high, candles.low, period))
 
 
 def ultimate(candles: Candles, out: Features, *, short: int, middle: int, long: int) -> None:
     """Williams' ultimate oscillator, 0..1; 0 where nothing moved."""
-    fill(out[0], percent, talib.ULTOSC(candles.high, candles.low, candles.close, short, middle, long))
+    percent(out[0], talib.ULTOSC(candles.high, candles.low, candles.close, short, middle, long))
     out[0][still_rows(candles, long + 1)] = 0
 
 

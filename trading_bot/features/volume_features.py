@@ -38,11 +38,7 @@ def accumulation(candles: Candles, out: Features, *, period: int) -> None:
 
 def money_flow(candles: Candles, out: Features, *, period: int) -> None:
     """Money flow index, 0..1. TA-Lib gives 0 where less than 1 (price × volume) flowed."""
-    fill(
-        out[0],
-        percent,
-        talib.MFI(candles.high, candles.low, candles.close, candles.volume, period),
-    )
+    percent(out[0], talib.MFI(candles.high, candles.low, candles.close, candles.volume, period))
 
 
 def close_over_vwap(candles: Candles, out: Features, *, period: int) -> None:
