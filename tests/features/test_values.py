@@ -177,6 +177,14 @@ def test_its_warm_up_is_what_the_table_says(name: str, whole: np.ndarray) -> Non
     assert warmup <= WARM_UP
 
 
+def test_the_stochastic_is_talibs(whole: np.ndarray) -> None:
+    simple: Any = 0  # TA-Lib's number of the simple mean
+    lines = talib.STOCH(*HLC, 14, 3, simple, 3, simple)
+    for name, line in zip(("stochastic_k", "stochastic_d"), lines, strict=True):
+        found = whole[column_names(CANDIDATES).index(name)]
+        np.testing.assert_allclose(found[WARM_UP:], line[WARM_UP:] / 100, atol=1e-6)
+
+
 def test_there_are_40_features_and_at_least_68_candidates() -> None:
     assert len(column_names()) == len(set(column_names())) == 40
     assert column_names()[33] == "log1p_relative_volume_20"  # the 34th

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import talib
 
@@ -20,8 +18,6 @@ from trading_bot.features.columns import (
     quotient,
     still_rows,
 )
-
-SIMPLE: Any = 0  # TA-Lib's number of the simple mean
 
 
 def close_over_sma(candles: Candles, out: Features, *, period: int) -> None:
@@ -49,10 +45,21 @@ def rsi(candles: Candles, out: Features, *, period: int) -> None:
 
 
 def stochastic(candles: Candles, out: Features, *, period: int, slowing: int, signal: int) -> None:
-    """Slow %K and %D, 0..1, smoothed by simple means; a bar in a range of zero counts 0."""
-    lines = talib.STOCH(candles.high, candles.low, candles.close, period, slowing, SIMPLE, signal, SIMPLE)
-    for row, line in zip(out, lines, strict=True):
-        percent(row, line)
+    """Slow %K and %D, 0..1, smoothed by simple means; a bar in a range of zero counts 0.
+
+    The numbers of TA-Lib's STOCH, but from its MAX and MIN, which take a third of the time.
+    """
+    highest, lowest = talib.MAX(candles.high, period), talib.MIN(candles.low, period)
+    place = highest  # written over, block by block
+    for rows, (span,) in blocks(len(candles), 1):
+        np.subtract(highest[rows], lowest[rows], out=span)
+        np.subtract(candles.close[rows], lowest[rows], out=place[rows])
+        np.divide(place[rows], span, out=place[rows])
+        if not span.all():
+            place[rows][span == 0] = 0
+    line = talib.SMA(place, slowing)
+    out[0] = line
+    out[1] = talib.SMA(line, signal)
 
 
 def cci(candles: Candles, out: Features, *, period: int) -> None:
