@@ -6,7 +6,17 @@ import numpy as np
 import talib
 
 from trading_bot.domain.market import Candles, Floats
-from trading_bot.features.columns import Features, dry_rows, excess, fill, log_ratio, percent, quotient, volume_sum
+from trading_bot.features.columns import (
+    Features,
+    blocks,
+    dry_rows,
+    excess,
+    fill,
+    log_ratio,
+    percent,
+    quotient,
+    volume_sum,
+)
 
 HOUR_MS = 3_600_000
 HOURS_A_WEEK = 168
@@ -43,11 +53,16 @@ def money_flow(candles: Candles, out: Features, *, period: int) -> None:
 
 def close_over_vwap(candles: Candles, out: Features, *, period: int) -> None:
     """C over the volume-weighted mean of the typical price of `period` bars, - 1."""
-    typical = talib.TYPPRICE(candles.high, candles.low, candles.close)
-    traded = talib.SUM(np.multiply(typical, candles.volume, out=typical), period)
+    flow = np.empty(len(candles))
+    for rows, _ in blocks(len(candles), 0):
+        part = flow[rows]
+        np.add(candles.high[rows], candles.low[rows], out=part)
+        np.add(part, candles.close[rows], out=part)
+        np.multiply(part, candles.volume[rows], out=part)
+    traded = talib.SUM(flow, period)
     fill(
         out[0],
-        lambda c, v, t, into: excess(np.multiply(c, v, out=into), t, into),
+        lambda c, v, t, into: excess(np.multiply(np.multiply(c, 3, out=into), v, out=into), t, into),
         candles.close,
         volume_sum(candles, period),
         traded,
