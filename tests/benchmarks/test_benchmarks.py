@@ -15,6 +15,7 @@ from benchmarks import _figures
 SMALL: dict[str, dict[str, float]] = {
     "candles_store": {"CANDLES": 3000, "ROUNDS": 1, "WINDOWS": 20},
     "decision_path": {"BARS": 15},
+    "features": {"BARS": 600, "ROUNDS": 2, "BATCHES": 3},
     "indicators": {"ROUNDS": 3},
     "memory": {"CANDLES": 60, "SAMPLE_SECONDS": 0.05},
     "start_up": {"ROUNDS": 1, "BARS": 2},
