@@ -4,6 +4,8 @@ TradingBotError                 exit code 1
 ├── ConfigurationError          exit code 4: a file, key, value or strategy the user can mend
 │   └── StrategyError           a strategy file or class that cannot be loaded
 ├── CandleDataError             candles that are missing, garbled or inconsistent
+├── TrainingError               data, shapes or settings no training can begin with, or numbers that ceased to be finite
+│   └── CheckpointError         a checkpoint that is absent, cut short, changed, foreign or made for something else
 ├── ExchangeError               the venue could not be asked, or said something that makes no sense
 │   ├── ExchangeUnreachable     no answer: try again later
 │   ├── ExchangeThrottled       asked too often: wait `retry_after` seconds
@@ -15,6 +17,11 @@ TradingBotError                 exit code 1
 ├── CommandTimeout              exit code 5: the daemon did not answer in time
 └── InvalidTransition           an order was told to move to a state its table does not allow: a defect of ours
 """
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class TradingBotError(Exception):
@@ -35,6 +42,14 @@ class StrategyError(ConfigurationError):
 
 class CandleDataError(TradingBotError):
     """Candles are missing, garbled or inconsistent."""
+
+
+class TrainingError(TradingBotError, ValueError):
+    """A training cannot begin, or cannot go on; also a ValueError, as users of PyTorch and scikit-learn expect."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint cannot be read, is not what was written, or belongs to something else."""
 
 
 class ExchangeError(TradingBotError):
@@ -83,3 +98,11 @@ class CommandTimeout(TradingBotError):
 
 class InvalidTransition(TradingBotError):
     """An order was moved along an arrow that its state table does not have."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """Words for a name that is not in a table: what was found, the nearest that is, and all there are."""
+    names = list(known)
+    near = difflib.get_close_matches(str(name).lower(), [each.lower() for each in names], n=1)
+    hint = next((f"did you mean {each!r}? " for each in names if near and each.lower() == near[0]), "")
+    return f"unknown {kind} {name!r}; {hint}there are {', '.join(names)}"

@@ -110,6 +110,7 @@ def decisions_of(store: Store) -> list[Row]:
             d.outcome,
             d.reason,
             tuple(sorted(d.model_versions.items())),
+            tuple(sorted(d.notes.items())),
             d.client_order_id or "",
         )
         for d in decisions

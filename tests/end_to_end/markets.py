@@ -17,11 +17,20 @@ from trading_bot.trading.strategy import Signals, by_regime
 
 
 class Busy:
-    """In for a few bars, out for a few, each symbol in a beat of its own: as many orders as there can be."""
+    """In for a few bars, out for a few, each symbol in a beat of its own: as many orders as there can be.
+
+    Answers as a strategy with a model does: with the model's name, the newest row alone, now and then a note.
+    """
 
     name = "busy"
     warmup = 10
     affinity = by_regime(trending=1.0, ranging=1.0, volatile=1.0, choppy=1.0)
+    model_version = "busy-1"
+
+    def latest(self, candles):
+        whole = self.signals(candles.tail(2))
+        note = f"cautious: close {candles.close[-1]}" if whole.side[-1] < 0 else ""
+        return Signals(whole.side[-1:], whole.confidence[-1:], note)
 
     def signals(self, candles):
         beat = candles.time // (candles.time[1] - candles.time[0]) + len(candles.symbol) + ord(candles.symbol[0])

@@ -73,6 +73,9 @@ def test_exchange_paper_venue_and_backtest_agree(session: str, tmp_path: Path) -
     assert len(decisions) == 3 * (changes["market"]["max_bars"] + 1)
     assert len(fills) >= 20
     assert len({row[2] for row in decisions}) >= 2, "too few regimes for a comparison"
+    if "volume" in SESSIONS[session]:  # the strategy that answers as one with a model
+        assert {row[9] for row in decisions} == {(("busy", "busy-1"),)}
+        assert len({row[10] for row in decisions}) > 50, "too few notes for a comparison"
     for name, (theirs, filled) in {"paper venue": paper, "backtest": backtest}.items():
         assert theirs == decisions, _differences(f"decisions of the {name}", decisions, theirs)
         assert filled == fills, _differences(f"fills of the {name}", fills, filled)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -20,12 +21,14 @@ from sqlalchemy import Engine, inspect
 from tests.storage.records import MOMENT, record
 from trading_bot.domain.account import Trade
 from trading_bot.domain.journal import Decision
+from trading_bot.domain.models import ModelStatus, ModelVersion
 from trading_bot.domain.orders import Fill, Order
 from trading_bot.domain.venue import VenueOrder
+from trading_bot.errors import StorageError
 from trading_bot.storage.engines import parsed_url, writing_engine
 from trading_bot.storage.migrate import MIGRATIONS, alembic_config
 from trading_bot.storage.migrations import HEAD, REVISIONS
-from trading_bot.storage.store import open_store, upgrade
+from trading_bot.storage.store import open_readonly, open_store, upgrade
 from trading_bot.storage.tables import TABLES, metadata
 
 
@@ -72,6 +75,42 @@ def test_upgrade_tells_where_it_came_from(database_url: str) -> None:
     assert upgrade(database_url) == HEAD
 
 
+OLD_DECISION = """
+INSERT INTO decisions (pair, time, regime, weights, signals, score, side, outcome, reason, model_versions, run_id)
+VALUES ('BTC/USDT', 7, 'ranging', '{"rsi":0.5}', '{"rsi":[1,0.25]}', 0.25, 1, 'hold', 'in T1', '{}', 'run-1')
+"""
+
+
+def test_a_database_of_the_first_release_is_brought_up_with_its_rows(database_url: str) -> None:
+    at_first = writing_engine(parsed_url(database_url), 5.0)
+    if at_first.url.database is not None and at_first.dialect.name == "sqlite":
+        Path(at_first.url.database).parent.mkdir()
+    with at_first.begin() as connection:
+        command.upgrade(alembic_config(connection), REVISIONS[0])
+        connection.exec_driver_sql(OLD_DECISION)
+    with pytest.raises(StorageError, match=r"at revision r0001_initial, older than .*`trading-bot db upgrade`"):
+        open_readonly(database_url)
+    assert upgrade(database_url) == REVISIONS[0]
+    store = open_store(database_url)
+    model: ModelVersion = record(ModelVersion)
+    new: Decision = record(Decision, notes={"neural_forecast": "silent: no model"})
+    with store.transaction() as tx:
+        assert tx.add(model)
+        assert tx.add(new)
+    old = Decision("BTC/USDT", 7, "ranging", {"rsi": 0.5}, {"rsi": (1, 0.25)}, 0.25, 1, "hold", "in T1", run_id="run-1")
+    with store.reading() as tx:
+        assert tx.find(Decision) == [old, new]
+        assert tx.find(ModelVersion, strategy=model.strategy, status=ModelStatus.CHAMPION) == [model]
+    store.close()
+    with at_first.begin() as connection:  # and back: a database that the older program can use again
+        command.downgrade(alembic_config(connection), REVISIONS[0])
+        seen = inspect(connection)
+        assert "notes" not in {column["name"] for column in seen.get_columns("decisions")}
+        assert "models" not in seen.get_table_names()
+        assert len(connection.exec_driver_sql("SELECT * FROM decisions").all()) == 2
+    at_first.dispose()
+
+
 def test_names_users_know() -> None:
     wanted = {
         "trades": "id exchange pair strategy book is_open open_date close_date open_rate close_rate amount "
@@ -90,6 +129,7 @@ def test_names_users_know() -> None:
         "runs",
         "commands",
         "job_runs",
+        "models",
     }
 
 
@@ -104,6 +144,7 @@ QUESTIONS: list[tuple[type[Any], dict[str, Any]]] = [
     (Fill, {"symbol": "S1", "client_order_id": "c1"}),
     (Order, {}),
     (VenueOrder, {"symbol": "S1", "client_order_id": "c1"}),
+    (ModelVersion, {}),
     (Order, {"symbol": "S1"}),
 ]
 
@@ -158,6 +199,6 @@ def test_reading_needs_neither_alembic_nor_the_brain() -> None:
 
 def test_every_table_is_ordered_to_the_last_row() -> None:
     """The natural order ends in the key, so that no two rows can change places."""
-    assert len(TABLES) == 16
+    assert len(TABLES) == 17
     for entry in TABLES.values():
         assert set(entry.key) <= set(entry.order)

@@ -78,7 +78,7 @@ def undisturbed() -> tuple[Stage, int]:
 
 def decisions_of(store: Store) -> list[tuple[Any, ...]]:
     with store.reading() as tx:
-        return [(d.symbol, d.time, d.outcome, d.reason, d.score) for d in tx.find(Decision)]
+        return [(d.symbol, d.time, d.outcome, d.reason, d.score, d.notes, d.model_versions) for d in tx.find(Decision)]
 
 
 @pytest.mark.slow

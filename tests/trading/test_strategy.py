@@ -14,7 +14,14 @@ import pytest
 from tests.strategies.markets import random_walk
 from trading_bot.domain.market import Candles, Regime
 from trading_bot.errors import ConfigurationError, StrategyError
-from trading_bot.trading.strategy import Signals, by_regime, load_strategies, read_signals, scan_strategies
+from trading_bot.trading.strategy import (
+    Signals,
+    by_regime,
+    load_strategies,
+    read_latest,
+    read_signals,
+    scan_strategies,
+)
 
 CANDLES = random_walk(60)
 TEMPLATE = Path(__file__).parents[2] / "trading_bot" / "cli" / "templates" / "strategy.py.txt"
@@ -113,6 +120,7 @@ def test_a_file_named_like_an_installed_module_harms_nobody(tmp_path: Path) -> N
         (good().replace("trending=1", "trending='much'"), ["affinity for trending", "much"]),
         (good().replace("    warmup", "    def __init__(self, pace): pass\n    warmup"), ["Steady() failed", "pace"]),
         (good().replace("def signals(self, candles)", "signals = 3\n    def other(self, candles)"), ["signals", "int"]),
+        (good() + "    latest = 3\n", ["latest should be a method of candles", "int"]),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path: Path, text: str, words: list[str] | None) -> None:
@@ -260,10 +268,57 @@ def test_the_strategys_own_arrays_stay_as_they_are() -> None:
         (Signals(**columns(confidence=with_one(-0.1))), ["confidence -0.1"]),
         (Signals(**columns(confidence=with_one(np.nan))), ["confidence nan", "warm-up 30"]),
         (Signals(**columns(side=np.array(["long"] * 60))), ["side", "not numbers"]),
+        (Signals(**columns(), note=None), ["note of NoneType", "wanted words"]),  # type: ignore[arg-type]
     ],
 )
 def test_rubbish_is_refused_with_found_and_wanted(answer: Any, words: list[str]) -> None:
     with pytest.raises(StrategyError) as caught:
         read_signals(Saying(answer, warmup=30), CANDLES)
+    for word in ["'saying'", *words]:
+        assert word in str(caught.value)
+
+
+class Newest(Saying):
+    """Says of the newest row what it was told to."""
+
+    def signals(self, candles: Candles) -> Any:
+        raise AssertionError("asked for every row")
+
+    def latest(self, candles: Candles) -> Any:
+        return self.answer
+
+
+def test_the_newest_row_is_the_last_of_all_or_what_latest_says() -> None:
+    last = columns(with_one(-1.0, row=59, elsewhere=1.0), with_one(0.25, row=59, elsewhere=1.0))
+    said = Signals(**last, note="tired")
+    for strategy in (Saying(said), Newest(Signals(np.array([-1]), np.array([0.25]), "tired"))):
+        newest = read_latest(strategy, CANDLES)
+        assert (newest.side.tolist(), newest.confidence.tolist(), newest.note) == ([-1], [0.25], "tired")
+        assert newest.side.dtype == np.int8
+        assert newest.confidence.dtype == np.float64
+    assert read_latest(Saying(pd.DataFrame(columns() | {"note": "a column"})), CANDLES).note == ""
+
+
+def test_the_newest_row_is_silent_until_the_warm_up_is_over() -> None:
+    rubbish, one = Signals(np.array([7.0]), np.array([np.nan])), Signals(np.array([1]), np.array([1.0]))
+    silent = read_latest(Newest(rubbish, warmup=60), CANDLES)
+    assert (silent.side.tolist(), silent.confidence.tolist()) == ([0], [0.0])
+    assert read_latest(Newest(one, warmup=59), CANDLES).side.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (1, ["int", "wanted Signals"]),
+        (Signals(**columns()), ["side of shape (60,)", "one value from latest"]),
+        (Signals(np.float64(1), np.float64(1)), ["side of shape ()", "one value from latest"]),  # type: ignore[arg-type]
+        (Signals(**columns(side=2, n=1)), ["side 2 in row 0 of 1", "-1, 0 or 1"]),
+        (Signals(**columns(confidence=1.01, n=1)), ["confidence 1.01", "from 0 to 1"]),
+        (Signals(**columns(confidence=np.nan, n=1)), ["confidence nan"]),
+    ],
+)
+def test_rubbish_from_latest_is_refused_too(answer: Any, words: list[str]) -> None:
+    with pytest.raises(StrategyError) as caught:
+        read_latest(Newest(answer, warmup=30), CANDLES)
     for word in ["'saying'", *words]:
         assert word in str(caught.value)

@@ -117,6 +117,10 @@ def print_explained(explained: Explained) -> None:
     if explained.weights is not None:
         show.line("Weights", f"last moved {show.bar(explained.weights.time)} because of {explained.weights.because}")
     _print_votes(decision)
+    for name, note in sorted(decision.notes.items()):
+        show.line("Note", f"{name} {note}")
+    if decision.model_versions:
+        show.line("Models", ", ".join(f"{name} {model}" for name, model in sorted(decision.model_versions.items())))
     relation = "reaches" if abs(decision.score) >= explained.threshold else "stays below"
     target = {1: "be long", -1: "be out"}.get(decision.side, "keep what is held")
     show.line("Score", f"{decision.score:+.3f} {relation} the threshold {explained.threshold:.2f}: {target}")

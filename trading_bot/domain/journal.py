@@ -14,7 +14,9 @@ class Decision:
     """The ensemble's outcome for one symbol and bar, with everything that led to it.
 
     `signals` maps strategy -> [side, confidence]; `outcome` is one of buy sell hold denied late; `reason` names the
-    gate or cause in words that can be read alone.
+    gate or cause in words that can be read alone. `model_versions` maps each strategy that answered with a trained
+    model to the model's id; `notes` maps a strategy that has something to say of its answer (why it is silent or
+    cautious) to its words.
     """
 
     symbol: str
@@ -27,6 +29,7 @@ class Decision:
     outcome: str
     reason: str
     model_versions: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
     client_order_id: str | None = None
     run_id: str = ""
 

@@ -32,6 +32,7 @@ from trading_bot.domain.journal import (
     Snapshot,
     WeightChange,
 )
+from trading_bot.domain.models import ModelVersion
 from trading_bot.domain.orders import Fill, Order
 from trading_bot.domain.venue import VenueBalance, VenueFill, VenueOrder
 from trading_bot.errors import StorageError
@@ -191,6 +192,13 @@ TABLES: Mapping[type[Any], RecordTable] = {
         _kept("commands", Command, ("id",), ("given", "id"), indices=(("given", "id"), ("handled", "given", "id"))),
         _kept("job_runs", JobRun, ("job", "slot"), ("slot", "job"), indices=(("slot", "job"),)),
         _kept("snapshots", Snapshot, ("name",)),
+        _kept(
+            "models",
+            ModelVersion,
+            ("id",),
+            ("created", "id"),
+            indices=(("created", "id"), ("strategy", "status")),
+        ),
         _kept("candle_gaps", CandleGap, ("symbol", "timeframe", "start"), ("start", "symbol", "timeframe")),
         _kept(
             "venue_orders",

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from trading_bot.domain.journal import EquityPoint
+from trading_bot.domain.journal import EquityPoint, Snapshot
 from trading_bot.domain.market import Candles, Instrument
+from trading_bot.ports import Store
 from trading_bot.trading.portfolio import Account
 from trading_bot.trading.risk import Latch, Leave, RiskState
 
@@ -139,6 +140,14 @@ def status_of(memory: Memory, account: Account, mode: str, symbols: Mapping[str,
         "quarantine": dict(memory.quarantine),
         "degraded": dict(memory.degraded),
     }
+
+
+def last_bar(store: Store) -> int | None:
+    """Open of the newest bar that was dealt with, in this life or an earlier one, ms; None: there was none yet."""
+    with store.reading() as tx:
+        saved = tx.get(Snapshot, TRADER)
+    moment = -1 if saved is None else int(saved.value["memory"]["time"])
+    return None if moment < 0 else moment
 
 
 def _texts(values: Mapping[str, Decimal]) -> dict[str, str]:

@@ -241,6 +241,8 @@ def _decided(view: View, at: Standing, outcome: str, reason: str, order: Order |
         side=view.side,
         outcome=outcome,
         reason=reason,
+        model_versions=view.model_versions,
+        notes=view.notes,
         client_order_id=order.client_order_id if order else None,
         run_id=at.run_id,
     )

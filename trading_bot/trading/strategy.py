@@ -6,6 +6,11 @@ A strategy file is one Python file with one class (or the names below at module 
     warmup: int                        # bars before the first one it can judge
     affinity: Mapping[Regime, float]   # its base weight in each regime
     signals(candles) -> Signals        # row t from rows ≤ t; a DataFrame with columns side and confidence also serves
+
+and, where a model is behind it:
+
+    model_version: str | None          # id of the model it answers with, as of its latest answer
+    latest(candles) -> Signals         # the newest row alone: what signals(candles) ends with, without the rest
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from trading_bot.errors import StrategyError
 from trading_bot.learn.affinity import Affinity, by_regime
 
 __all__ = [
+    "SILENT",
     "Affinity",
     "Signals",
     "Strategy",
@@ -36,10 +42,13 @@ __all__ = [
     "in_one_line",
     "load_file",
     "load_strategies",
+    "model_version_of",
+    "read_latest",
     "read_signals",
     "scan_strategies",
 ]
 
+SILENT = "silent"
 _ATTRIBUTES = ("name", "warmup", "affinity", "signals")
 
 
@@ -48,14 +57,23 @@ class Signals:
     """One strategy's view of every bar.
 
     `side` (n,) is +1 wants long, −1 wants out (short where allowed), 0 no opinion; `confidence` (n,) is in [0, 1].
+    `note` says of the newest row why it is silent or cautious, for the record: `silent: its model is 93 days old`. One
+    that begins with "silent" takes the strategy out of the vote; without it, side 0 votes for neither.
+    Like the arrays it is made of candles, model and configuration alone.
     """
 
     side: npt.NDArray[Any]
     confidence: npt.NDArray[Any]
+    note: str = ""
 
 
 class Strategy(Protocol):
-    """Candles in, arrays out."""
+    """Candles in, arrays out.
+
+    Two names more are used where they are there. `model_version: str | None` is the id of the model the latest answer
+    came from; every decision records it. `latest(candles) -> Signals`, of length 1, is asked for decisions instead of
+    `signals`: a network need not forecast a thousand rows to decide the newest. It equals the last row of `signals`.
+    """
 
     @property
     def name(self) -> str: ...
@@ -249,8 +267,10 @@ def _check_attributes(strategy: Any, path: Path) -> None:
         raise StrategyError(f"{path}: name should be a word such as 'my_strategy', is {name!r}")
     if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
         raise StrategyError(f"{path}: warmup should be a whole number of bars ≥ 0, is {warmup!r}")
-    if not callable(strategy.signals):
-        raise StrategyError(f"{path}: signals should be a method of candles, is {type(strategy.signals).__name__}")
+    for method in ("signals", "latest"):
+        found = getattr(strategy, method, None)
+        if not callable(found) and (method == "signals" or found is not None):
+            raise StrategyError(f"{path}: {method} should be a method of candles, is {type(found).__name__}")
     if not isinstance(affinity, Mapping):
         raise StrategyError(f"{path}: affinity should map every regime to a weight, is {affinity!r}")
     lacking = [str(regime) for regime in Regime if regime not in affinity]
@@ -281,36 +301,81 @@ def read_signals(strategy: Strategy, candles: Candles) -> Signals:
         If the answer has another shape, a side outside {−1, 0, 1}, or a confidence outside [0, 1] or NaN. Errors
         inside the strategy come through as they are.
     """
-    answer = strategy.signals(candles)
+    rows = len(candles)
+    return _checked(strategy, strategy.signals(candles), rows, strategy.warmup, f"one value for each of {rows} candles")
+
+
+def read_latest(strategy: Strategy, candles: Candles) -> Signals:
+    """The last row of `read_signals`, by the strategy's `latest` where it has one; at least one candle.
+
+    Returns
+    -------
+    Signals
+        `side` int8 (1,) and `confidence` float64 (1,), both 0 within the warm-up.
+
+    Raises
+    ------
+    StrategyError
+        As `read_signals`.
+    """
+    latest = getattr(strategy, "latest", None)
+    if latest is None:
+        whole = read_signals(strategy, candles)
+        return Signals(whole.side[-1:], whole.confidence[-1:], whole.note)
+    silent = 1 if len(candles) <= strategy.warmup else 0
+    return _checked(strategy, latest(candles), 1, silent, "one value from latest, for the newest candle")
+
+
+def model_version_of(strategy: Strategy) -> str | None:
+    """Id of the model behind the strategy's latest answer; None if there is none.
+
+    Raises
+    ------
+    StrategyError
+        If it is something else.
+    """
+    version = getattr(strategy, "model_version", None)
+    if version is not None and not (isinstance(version, str) and version):
+        raise StrategyError(f"strategy {strategy.name!r} has model_version {version!r}; wanted a model's id, or None")
+    return version
+
+
+def _checked(strategy: Strategy, answer: Any, rows: int, silent: int, wanted: str) -> Signals:
+    """An answer of so many rows in its own types, the first `silent` of them 0; `wanted` says its shape in words."""
     if not hasattr(answer, "side") or not hasattr(answer, "confidence"):
         raise StrategyError(
             f"strategy {strategy.name!r} returned {type(answer).__name__}; "
             "wanted Signals, or a DataFrame with columns side and confidence"
         )
-    side = _column(strategy, "side", answer.side, candles)
-    confidence = _column(strategy, "confidence", answer.confidence, candles)
+    side = _column(strategy, "side", answer.side, rows, wanted)
+    confidence = _column(strategy, "confidence", answer.confidence, rows, wanted)
+    side[:silent] = confidence[:silent] = 0.0
     wrong = (side != 0.0) & (np.abs(side) != 1.0)
     if wrong.any():
         raise _outside(strategy, "side", side, wrong, "-1, 0 or 1")
     wrong = ~((confidence >= 0.0) & (confidence <= 1.0))
     if wrong.any():
         raise _outside(strategy, "confidence", confidence, wrong, "a number from 0 to 1")
-    return Signals(side.astype(np.int8), confidence)
+    return Signals(side.astype(np.int8), confidence, _note(strategy, answer))
 
 
-def _column(strategy: Strategy, column: str, values: Any, candles: Candles) -> Floats:
-    """A column as float64 of its own, zeros in the warm-up."""
+def _column(strategy: Strategy, column: str, values: Any, rows: int, wanted: str) -> Floats:
+    """A column as float64 of its own."""
     try:
         array = np.array(values, np.float64)
     except (TypeError, ValueError) as error:
         raise StrategyError(f"strategy {strategy.name!r} returned a {column} that is not numbers: {error}") from error
-    if array.shape != (len(candles),):
-        raise StrategyError(
-            f"strategy {strategy.name!r} returned a {column} of shape {array.shape}; "
-            f"wanted one value for each of {len(candles)} candles"
-        )
-    array[: strategy.warmup] = 0.0
+    if array.shape != (rows,):
+        raise StrategyError(f"strategy {strategy.name!r} returned a {column} of shape {array.shape}; wanted {wanted}")
     return array
+
+
+def _note(strategy: Strategy, answer: Any) -> str:
+    """What the answer says of itself, on one line; a DataFrame says nothing."""
+    note = answer.note if isinstance(answer, Signals) else ""
+    if not isinstance(note, str):
+        raise StrategyError(f"strategy {strategy.name!r} returned a note of {type(note).__name__}; wanted words")
+    return " ".join(note.split())
 
 
 def _outside(

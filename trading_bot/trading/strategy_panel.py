@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trading_bot.domain.market import Candles
-from trading_bot.trading.strategy import Signals, Strategy, in_one_line, read_signals
+from trading_bot.trading.strategy import SILENT, Strategy, in_one_line, model_version_of, read_latest
 
 PATIENCE = 3  # failures in a row, on one symbol, before a strategy is switched off
 
@@ -19,6 +19,20 @@ class StrategyFailure:
     symbol: str
     message: str
     switched_off: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was said of the newest candle, each by strategy; only those that answered are there."""
+
+    signals: Mapping[str, tuple[int, float]]  # side and confidence
+    notes: Mapping[str, str]  # why it is silent or cautious, of those that say so
+    model_versions: Mapping[str, str]  # id of the model it answered with, of those that have one
+
+    @property
+    def voices(self) -> dict[str, tuple[int, float]]:
+        """The signals that count: one that keeps silent, and says so, leaves its weight to the others."""
+        return {name: said for name, said in self.signals.items() if not self.notes.get(name, "").startswith(SILENT)}
 
 
 class StrategyPanel:
@@ -34,36 +48,37 @@ class StrategyPanel:
         self.switched_off: set[str] = set()
         self._in_a_row: dict[tuple[str, str], tuple[int, int]] = {}  # failures, and the bar of the last one
 
-    def signals(self, candles: Candles) -> dict[str, Signals]:
-        """Every row's signals, by name, of the strategies that answered; `failures` says what became of the others."""
+    def answers(self, candles: Candles) -> Answers:
+        """What is said of the newest candle; nothing without candles. `failures` says what became of those missing."""
         self.failures = []
-        answers: dict[str, Signals] = {}
+        signals: dict[str, tuple[int, float]] = {}
+        notes: dict[str, str] = {}
+        model_versions: dict[str, str] = {}
+        if not len(candles):
+            return Answers(signals, notes, model_versions)
         for strategy in self.strategies:
             if strategy.name in self.switched_off:
                 continue
-            key = (strategy.name, candles.symbol)
             try:
-                answers[strategy.name] = read_signals(strategy, candles)
+                said, version = read_latest(strategy, candles), model_version_of(strategy)
             except (Exception, SystemExit) as error:  # anything a user's code can do, but Ctrl-C
-                bar = int(candles.time[-1]) if len(candles) else -1
-                count, last = self._in_a_row.get(key, (0, None))
-                if bar != last:  # the same bar told again, because the database failed, is one failure
-                    count += 1
-                self._in_a_row[key] = (count, bar)
-                if count >= PATIENCE:
-                    self.switched_off.add(strategy.name)
-                self.failures.append(
-                    StrategyFailure(
-                        strategy.name, candles.symbol, in_one_line(error), strategy.name in self.switched_off
-                    )
-                )
-            else:
-                self._in_a_row.pop(key, None)
-        return answers
+                self._failed(strategy.name, candles, error)
+                continue
+            self._in_a_row.pop((strategy.name, candles.symbol), None)
+            signals[strategy.name] = (int(said.side[0]), float(said.confidence[0]))
+            if said.note:
+                notes[strategy.name] = said.note
+            if version is not None:
+                model_versions[strategy.name] = version
+        return Answers(signals, notes, model_versions)
 
-    def answers(self, candles: Candles) -> dict[str, tuple[int, float]]:
-        """Side and confidence at the newest candle, by name; empty without candles."""
-        if not len(candles):
-            self.failures = []
-            return {}
-        return {name: (int(s.side[-1]), float(s.confidence[-1])) for name, s in self.signals(candles).items()}
+    def _failed(self, name: str, candles: Candles, error: BaseException) -> None:
+        """Note a failure; after `PATIENCE` of them the strategy is asked no more."""
+        key, bar = (name, candles.symbol), int(candles.time[-1])
+        count, last = self._in_a_row.get(key, (0, None))
+        if bar != last:  # the same bar told again, because the database failed, is one failure
+            count += 1
+        self._in_a_row[key] = (count, bar)
+        if count >= PATIENCE:
+            self.switched_off.add(name)
+        self.failures.append(StrategyFailure(name, candles.symbol, in_one_line(error), name in self.switched_off))

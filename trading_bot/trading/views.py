@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trading_bot.domain.journal import RegimeChange, WeightChange
@@ -29,6 +29,8 @@ class View:
     shares: Mapping[str, float]
     regime_change: RegimeChange | None = None
     weight_change: WeightChange | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)  # strategy -> why it is silent or cautious
+    model_versions: Mapping[str, str] = field(default_factory=dict)  # strategy -> id of the model it answered with
     failures: Sequence[StrategyFailure] = ()
     unseen: int = 1  # newest candles that were not looked at before
     note: str = ""  # why nothing could be thought
@@ -82,9 +84,9 @@ class Outlook:
         self.regime_bars += 1
         weights = self.ensemble.reweigh(reading, metrics)
         moved = self.ensemble.last_change
-        signals = self.panel.answers(candles)
-        sides = {name: side for name, (side, _) in signals.items()}
-        confidences = {name: confidence for name, (_, confidence) in signals.items()}
+        answers = self.panel.answers(candles)
+        sides = {name: side for name, (side, _) in answers.voices.items()}
+        confidences = {name: confidence for name, (_, confidence) in answers.voices.items()}
         side, _ = self.ensemble.get_weighted_signal(sides, confidences)
         return View(
             symbol=self.symbol,
@@ -93,14 +95,16 @@ class Outlook:
             confidence=reading.confidence,
             regime_features=reading.features,
             weights=weights,
-            signals=signals,
+            signals=answers.signals,
             score=self.ensemble.score(sides, confidences),
             side=side,
-            shares=shares_of(weights, signals),
+            shares=shares_of(weights, answers.signals),
             regime_change=change,
             weight_change=None
             if moved is None
             else WeightChange(self.symbol, time, moved.old, moved.new, moved.because, run_id),
+            notes=answers.notes,
+            model_versions=answers.model_versions,
             failures=tuple(self.panel.failures),
         )
 

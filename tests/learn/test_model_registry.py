@@ -1,0 +1,267 @@
+"""The registry of models: what is kept, what is refused, and what a kill in between leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import MemoryStore
+from tests.learn.models import trained
+from tests.trading.stage import Crash, Fuse, FusedStore
+from trading_bot.domain.models import ModelStatus
+from trading_bot.errors import CheckpointError, StorageError, TradingBotError, TrainingError
+from trading_bot.learn.model_registry import champions, checkpoint_path, models_folder, promote, register, versions
+from trading_bot.ports import Store
+
+CANDIDATE, CHAMPION, RETIRED = ModelStatus
+OLD, NEW = "nf-20240131-aa", "nf-20240207-bb"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return models_folder(tmp_path / "data")
+
+
+@pytest.fixture
+def store(tmp_path: Path, folder: Path) -> MemoryStore:
+    """Two models are registered, the older one is the champion."""
+    made = MemoryStore()
+    for number, name in enumerate((OLD, NEW)):
+        register(made, folder, *trained(tmp_path / "work", name, number))
+    promote(made, folder, OLD, 7)
+    return made
+
+
+def standing(store: Store) -> dict[str, tuple[ModelStatus, str | None, int | None]]:
+    return {each.id: (each.status, each.parent, each.activated_at_bar) for each in versions(store)}
+
+
+def test_a_registered_model_is_a_candidate_with_its_own_copy(tmp_path: Path, folder: Path) -> None:
+    store = MemoryStore()
+    version, checkpoint = trained(tmp_path / "work", NEW)
+    register(store, folder, version, checkpoint)
+    content = checkpoint.read_bytes()
+    checkpoint.unlink()
+    assert versions(store) == [version]
+    assert champions(store) == []
+    assert checkpoint_path(folder, version) == folder / f"{NEW}.safetensors"
+    assert [path.name for path in folder.iterdir()] == [f"{NEW}.safetensors"]
+    assert checkpoint_path(folder, version).read_bytes() == content
+
+
+def test_registering_again_changes_nothing_and_mends_the_file(store: MemoryStore, folder: Path, tmp_path: Path) -> None:
+    version, checkpoint = trained(tmp_path / "work", OLD, 0)
+    before, stamp = standing(store), checkpoint_path(folder, version).stat().st_mtime_ns
+    register(store, folder, version, checkpoint)
+    assert checkpoint_path(folder, version).stat().st_mtime_ns == stamp, "a good file is left alone"
+    checkpoint_path(folder, version).write_bytes(b"cut sh")
+    register(store, folder, version, checkpoint)
+    checkpoint_path(folder, version)
+    assert standing(store) == before, "a champion stays one"
+
+
+def test_what_is_not_what_it_says_is_not_registered(store: MemoryStore, folder: Path, tmp_path: Path) -> None:
+    good, checkpoint = trained(tmp_path / "work", "nf-3")
+    other = dataclasses.replace(good, sha256="0" * 64)
+    with pytest.raises(CheckpointError, match=r"nf-3\.bin is not the one of model nf-3: its sha256 is .*0{12}….*train"):
+        register(store, folder, other, checkpoint)
+    with pytest.raises(CheckpointError, match=r"gone\.bin of model nf-3 is not there; train the model again"):
+        register(store, folder, good, tmp_path / "gone.bin")
+    with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
+        register(store, folder, good, tmp_path)
+    with pytest.raises(TrainingError, match="nf-3 is champion; a new one is registered as a candidate"):
+        register(store, folder, dataclasses.replace(good, status=CHAMPION), checkpoint)
+    with pytest.raises(CheckpointError, match=r"is registered already with another checkpoint.*an id of its own"):
+        register(store, folder, dataclasses.replace(good, id=OLD), checkpoint)
+    for name in ("../nf", "", ".nf", "a b", "n" * 101):
+        with pytest.raises(CheckpointError, match="names its file and should be letters"):
+            register(store, folder, dataclasses.replace(good, id=name), checkpoint)
+    assert set(standing(store)) == {OLD, NEW}
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_promotion_retires_the_champion(store: MemoryStore, folder: Path) -> None:
+    champion, replaced = promote(store, folder, NEW, 8)
+    assert replaced is not None
+    assert (champion.id, replaced.id) == (NEW, OLD)
+    assert standing(store) == {OLD: (RETIRED, None, 7), NEW: (CHAMPION, OLD, 8)}
+    assert champions(store) == [champion]
+    assert [each for each in versions(store) if each.status is RETIRED] == [replaced]
+
+
+def test_the_first_champion_replaces_nobody(tmp_path: Path, folder: Path) -> None:
+    store = MemoryStore()
+    register(store, folder, *trained(tmp_path, NEW))
+    champion, replaced = promote(store, folder, NEW)
+    assert replaced is None
+    assert standing(store) == {NEW: (CHAMPION, None, None)}
+    assert champions(store) == [champion]
+
+
+def test_promoting_the_champion_again_changes_nothing(store: MemoryStore, folder: Path) -> None:
+    before = standing(store)
+    champion, replaced = promote(store, folder, OLD, 9)
+    assert champion is replaced
+    assert standing(store) == before
+
+
+def test_a_retired_model_comes_back(store: MemoryStore, folder: Path) -> None:
+    promote(store, folder, NEW, 8)
+    promote(store, folder, OLD, 9)
+    assert standing(store) == {OLD: (CHAMPION, NEW, 9), NEW: (RETIRED, OLD, 8)}
+
+
+def test_each_strategy_has_its_own_champion(store: MemoryStore, folder: Path, tmp_path: Path) -> None:
+    register(store, folder, *trained(tmp_path, "pattern-1", 5, strategy="neural_pattern"))
+    assert promote(store, folder, "pattern-1")[1] is None
+    assert [each.id for each in champions(store)] == [OLD, "pattern-1"]
+
+
+def test_a_damaged_file_is_never_promoted(store: MemoryStore, folder: Path) -> None:
+    before = standing(store)
+    path = folder / f"{NEW}.safetensors"
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(CheckpointError, match=r"not the one of model nf-20240207-bb.*put the file back"):
+        promote(store, folder, NEW)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"is not there; put the file back from a copy, or train"):
+        promote(store, folder, NEW)
+    assert standing(store) == before
+
+
+def test_a_beginning_that_only_one_id_has_is_enough(store: MemoryStore, folder: Path) -> None:
+    assert promote(store, folder, "nf-202402")[0].id == NEW
+
+
+def test_an_id_in_full_wins_over_longer_ones(store: MemoryStore, folder: Path, tmp_path: Path) -> None:
+    register(store, folder, *trained(tmp_path, f"{NEW}-2", 9))
+    assert promote(store, folder, NEW)[0].id == NEW
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nf-20240207-bc", ["no model 'nf-20240207-bc'", f"did you mean '{NEW}'?", "models list"]),
+        ("zzz", [f"there are {OLD}, {NEW}", "models list"]),
+        ("nf-", ["2 models begin with 'nf-'", f"{OLD}, {NEW}", "more of the id"]),
+        ("", ["no model ''"]),
+    ],
+)
+def test_an_id_that_is_none(store: MemoryStore, folder: Path, name: str, words: list[str]) -> None:
+    with pytest.raises(TradingBotError) as caught:
+        promote(store, folder, name)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_without_any_model(folder: Path) -> None:
+    with pytest.raises(TradingBotError, match="none is registered yet; train one first"):
+        promote(MemoryStore(), folder, NEW)
+
+
+def test_many_ids_are_not_all_listed(folder: Path) -> None:
+    store = MemoryStore()
+    version, _ = trained(folder, "x")
+    with store.transaction() as tx:
+        for number in range(30):
+            tx.add(dataclasses.replace(version, id=f"nf-{number:02}"))
+    with pytest.raises(TradingBotError, match="30 models begin with 'nf': …, nf-25, nf-26, nf-27, nf-28, nf-29; give"):
+        promote(store, folder, "nf")
+
+
+# ── failures in between ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sound(store: Store, folder: Path) -> list[str]:
+    """Ids of the champions, each with a whole file, as every registered model has."""
+    for version in versions(store):
+        checkpoint_path(folder, version)
+    return [each.id for each in champions(store)]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_no_trace(
+    store: MemoryStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    new = trained(tmp_path / "work", "nf-3")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(CheckpointError, match=r"nf-3\.safetensors cannot be written: No space left.*free space"):
+            register(store, folder, *new)
+    assert len(list(folder.iterdir())) == 2
+    assert sound(store, folder) == [OLD]
+    register(store, folder, *new)
+    assert "nf-3" in standing(store)
+
+
+class Failing(MemoryStore):
+    """A database that fails at every commit."""
+
+    def _commit(self, tx: Any) -> None:
+        raise StorageError("the database is gone")
+
+
+def test_a_failed_transaction_keeps_the_old_champion(store: MemoryStore, folder: Path) -> None:
+    before = standing(store)
+    failing = Failing()
+    failing._rows = store._rows
+    with pytest.raises(StorageError, match="gone"):
+        promote(failing, folder, NEW, 8)
+    assert standing(failing) == before
+    assert sound(failing, folder) == [OLD]
+
+
+STEPS: dict[str, Callable[..., Any]] = {"fsync": os.fsync, "replace": os.replace}
+
+
+def fused(step: Callable[..., Any], fuse: Fuse) -> Callable[..., Any]:
+    """A step that makes a file durable, whose process may die before and after it."""
+
+    def call(*arguments: Any) -> Any:
+        fuse.point()
+        done = step(*arguments)
+        fuse.point()
+        return done
+
+    return call
+
+
+def test_a_kill_at_any_point_leaves_the_old_or_the_new_champion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = trained(tmp_path / "work", OLD, 0), trained(tmp_path / "work", NEW)
+
+    def life(store: Store, folder: Path, fuse: Fuse) -> None:
+        with monkeypatch.context() as patch:
+            for name, step in STEPS.items():
+                patch.setattr(os, name, fused(step, fuse))
+            register(FusedStore(store, fuse), folder, *new)
+            promote(FusedStore(store, fuse), folder, NEW)
+
+    left_behind: list[list[str]] = []
+    survived = False
+    while not survived:
+        at = len(left_behind) + 1
+        store, folder = MemoryStore(), tmp_path / str(at)
+        register(store, folder, *old)
+        promote(store, folder, OLD)
+        try:
+            life(store, folder, Fuse(at))
+            survived = True
+        except Crash:
+            pass
+        left_behind.append(sound(store, folder))
+        life(store, folder, Fuse())  # the next start does the same again
+        assert sound(store, folder) == [NEW], f"killed at point {at}"
+        assert sorted(path.name for path in folder.iterdir()) == [f"{OLD}.safetensors", f"{NEW}.safetensors"]
+    # three steps of files with two points each, two transactions with three each; the last life was not killed
+    assert left_behind == [[OLD]] * 11 + [[NEW]] * 2

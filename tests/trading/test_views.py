@@ -1,0 +1,76 @@
+"""From a strategy's answer to the decision in the database and its line in the log."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from tests.service.stand import log_lines
+from tests.trading.stage import WARMUP
+from tests.trading.test_trader import BTC, found, one, started
+from trading_bot.domain.journal import Decision
+from trading_bot.domain.market import Candles, Regime
+from trading_bot.learn.config import EnsembleConfig
+from trading_bot.learn.dynamic_ensemble import DynamicEnsemble, RegimeReading
+from trading_bot.trading.strategy import Signals
+from trading_bot.trading.strategy_panel import StrategyPanel
+from trading_bot.trading.views import Outlook, View
+
+SILENT = "silent: model 93 days old, max_age_days is 90"
+
+
+def newest(side: int, confidence: float, note: str = "") -> Signals:
+    return Signals(np.array([side], np.int8), np.array([confidence]), note)
+
+
+def strategy(name: str, model: str | None, *answers: Signals) -> Any:
+    """One that answers with these in turn, the last of them again and again."""
+    left = list(answers)
+
+    def latest(candles: Candles) -> Signals:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return SimpleNamespace(
+        name=name, warmup=1, affinity=dict.fromkeys(Regime, 1.0), model_version=model, signals=None, latest=latest
+    )
+
+
+def test_notes_and_model_versions_reach_the_record_and_the_log() -> None:
+    strategies = [
+        strategy("ema_trend", None, newest(1, 0.9)),
+        strategy("neural_forecast", "nf-2", newest(0, 0.0, SILENT), newest(1, 0.5)),
+    ]
+    detector: Any = SimpleNamespace(detect=lambda rows: RegimeReading(Regime.RANGING, 0.7, {}))
+    made = one(bars=60)
+    trader = started(made)
+    ensemble = DynamicEnsemble(strategies, detector, EnsembleConfig())
+    trader.outlooks = {BTC: Outlook(BTC, StrategyPanel(strategies), detector, ensemble)}
+    trader.shadows.strategies = [each.name for each in strategies]
+    with log_lines() as log:
+        made.step(trader)
+        made.step(trader)
+    first, second = found(made, Decision)
+    assert first.notes == {"neural_forecast": SILENT}
+    assert first.score == 0.9, "who keeps silent leaves its weight to the others"
+    assert second.notes == {}
+    assert 0.5 < second.score < 0.9
+    assert first.model_versions == second.model_versions == {"neural_forecast": "nf-2"}
+    told = [line for line in log if " decision " in line]
+    assert f"(ema_trend +1x0.90; neural_forecast {SILENT})" in told[0]
+    assert "(ema_trend +1x0.90, neural_forecast +1x0.50)" in told[1]
+
+
+def test_silence_of_all_is_told_beside_no_votes() -> None:
+    made = one(bars=60)
+    trader = started(made)  # its script says nothing: the stage's strategy notes that it is silent
+    with log_lines() as log:
+        made.step(trader)
+    assert [line for line in log if "score=+0.00 (no votes; scripted silent: look 1)" in line]
+
+
+def test_a_blind_view_has_no_notes() -> None:
+    rows = one(bars=60).candles[BTC].tail(WARMUP)
+    view = View.blind(BTC, rows, "warming up")
+    assert (view.notes, view.model_versions, view.note) == ({}, {}, "warming up")

@@ -1,0 +1,115 @@
+"""Verb `models`: the trained models there are, and which of them is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trading_bot.cli import show
+from trading_bot.cli.options import configured, json_option
+
+if TYPE_CHECKING:
+    from trading_bot.domain.models import ModelVersion
+    from trading_bot.settings import Settings
+
+_COLUMNS = (
+    "id",
+    "strategy",
+    "status",
+    "model",
+    "pair",
+    "timeframe",
+    "horizon>",
+    "created",
+    "trained until",
+    "hit rate>",
+    "skill>",
+)
+
+
+@click.group()
+def models() -> None:
+    """Trained models: each is a candidate, a strategy's champion (the one in use) or retired.
+
+    \b
+    Example: trading-bot models list
+    """
+
+
+@models.command("list")
+@configured()
+@json_option
+def list_models(settings: Settings, as_json: bool) -> None:
+    """Every model that was trained, oldest first.
+
+    Hit rate: how often the direction it forecast out of sample was right, and its interval. Skill: how much smaller
+    its mean error was than that of forecasting no move at all.
+
+    \b
+    Example: trading-bot models list --json
+    """
+    from trading_bot.learn.model_registry import versions
+    from trading_bot.storage.store import open_readonly
+
+    with closing(open_readonly(settings.database_url)) as store:
+        found = versions(store)
+    if as_json:
+        show.print_json(found)
+    elif found:
+        show.table(_COLUMNS, [_row(version) for version in found])
+    else:
+        click.echo("no models yet: none has been trained")
+
+
+@models.command()
+@click.argument("model_id", metavar="ID")
+@configured()
+def promote(settings: Settings, model_id: str) -> None:
+    """Take model ID into use; the one before it retires.
+
+    The beginning of the ID is enough where no other begins so. A retired model may come back in this way. No daemon
+    is needed; one that runs goes on with the model it started with.
+
+    \b
+    Example: trading-bot models promote neural_forecast-20240131
+    """
+    from trading_bot.learn.model_registry import models_folder
+    from trading_bot.learn.model_registry import promote as make_champion
+    from trading_bot.storage.store import open_readonly, open_store
+    from trading_bot.trading.memory import last_bar
+
+    open_readonly(settings.database_url).close()  # there must be one: a mistyped db_url should not make another
+    with closing(open_store(settings.database_url)) as store:
+        champion, replaced = make_champion(store, models_folder(settings.data_dir), model_id, last_bar(store))
+    if replaced is champion:
+        click.echo(f"{champion.id} is the champion of {champion.strategy} already: nothing was changed")
+        return
+    before = f"replaces {replaced.id}" if replaced is not None else "is its first champion"
+    click.echo(f"{champion.strategy}: {champion.id} {before}; a running daemon uses it from its next start")
+
+
+def _row(version: ModelVersion) -> Sequence[Any]:
+    config, scores = version.config, version.scores
+    return (
+        version.id,
+        version.strategy,
+        str(version.status),
+        (config.get("model") or {}).get("name"),
+        config.get("symbol"),
+        config.get("timeframe"),
+        config.get("horizon"),
+        version.created,
+        show.bar(config.get("trained_until")),
+        _hit_rate(scores),
+        show.percent(scores.get("skill")),
+    )
+
+
+def _hit_rate(scores: Mapping[str, Any]) -> str | None:
+    rate, interval = scores.get("hit_rate"), scores.get("hit_rate_interval")
+    if rate is None:
+        return None
+    return f"{rate:.1%}" + (f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval else "")
