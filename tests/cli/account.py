@@ -83,6 +83,7 @@ def _decisions() -> list[Decision]:
     return [
         Decision(
             "BTC/USDT", START + HOUR, "trending", weights, long, 0.38, 1, "buy", "entry: score +0.38",
+            {"atr_breakout": "atr-7"}, {"rsi_mean_reversion": "cautious: its model is 93 days old"},
             client_order_id=ENTRY, run_id="run-1",
         ),
         Decision("BTC/USDT", START + 2 * HOUR, "trending", weights, long, 0.38, 1, "hold", "in T1", run_id="run-1"),

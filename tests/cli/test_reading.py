@@ -83,6 +83,9 @@ def test_show_decisions(verb: Verb, account: str) -> None:
     assert len(parsed(verb("show-decisions", "--json", "--last", "0"))) == 5
     assert [d["time"] for d in parsed(verb("show-decisions", "--json", "--last", "1"))] == [START + 4 * HOUR]
     assert {d["outcome"] for d in parsed(verb("show-decisions", "--json", "--outcome", "denied"))} == {"denied"}
+    (bought,) = parsed(verb("show-decisions", "--json", "--outcome", "buy"))
+    assert bought["model_versions"] == {"atr_breakout": "atr-7"}
+    assert bought["notes"] == {"rsi_mean_reversion": "cautious: its model is 93 days old"}
     assert "no decisions yet" in verb("show-decisions", "--pairs", "XRP/USDT").output
 
 
@@ -91,6 +94,8 @@ def test_why_explains_the_newest_decision(verb: Verb, account: str) -> None:
     assert "ETH/USDT, bar of 2024-01-01 04:00 UTC: DENIED" in shown
     assert "max_open_trades 1 of 1" in shown
     assert "none" in shown
+    assert "Note" not in shown
+    assert "Models" not in shown
 
 
 def test_why_explains_an_entry_from_regime_to_fill(verb: Verb, account: str) -> None:
@@ -101,6 +106,8 @@ def test_why_explains_an_entry_from_regime_to_fill(verb: Verb, account: str) -> 
         "because of regime",
         "+0.480",  # 0.6 × 0.8
         "-0.100",  # 0.4 × −0.25
+        "Note          rsi_mean_reversion cautious: its model is 93 days old",
+        "Models        atr_breakout atr-7",
         "+0.380 reaches the threshold 0.30: be long",  # the run's own threshold, not today's default
         f"{ENTRY}: buy 0.02 market",
         "number 17 at the venue; filled 0.02 of 0.02 at 42,000 on average",
@@ -109,6 +116,8 @@ def test_why_explains_an_entry_from_regime_to_fill(verb: Verb, account: str) -> 
         assert words in shown
     facts = parsed(verb("why", "BTC/USDT", "--at", str(START + HOUR), "--json"))
     assert facts["contributions"]["atr_breakout"] == pytest.approx(0.48)
+    assert facts["decision"]["model_versions"] == {"atr_breakout": "atr-7"}
+    assert facts["decision"]["notes"] == {"rsi_mean_reversion": "cautious: its model is 93 days old"}
     assert len(facts["fills"]) == 2
 
 

@@ -1,0 +1,97 @@
+"""Verb `models`: listing and promoting, with and without a database."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.account import HOUR, START
+from tests.cli.conftest import Verb, parsed
+from tests.learn.models import trained
+from trading_bot.domain.journal import Snapshot
+from trading_bot.learn.model_registry import champions, models_folder, register
+from trading_bot.storage.store import open_store
+from trading_bot.trading.memory import TRADER
+
+OLD, NEW = "nf-20240131-aa", "nf-20240207-bb"
+
+
+@pytest.fixture
+def with_models(home: Path, account: str) -> str:
+    """The account with two models, neither in use yet; the second says nothing of itself."""
+    store = open_store(account)
+    register(store, models_folder(home / "data"), *trained(home / "work", OLD, 0))
+    register(store, models_folder(home / "data"), *trained(home / "work", NEW, 7, config={}, scores={}))
+    with store.transaction() as tx:
+        tx.update(Snapshot(TRADER, {"memory": {"time": START + 5 * HOUR}}))
+    store.close()
+    return account
+
+
+def test_list(verb: Verb, with_models: str) -> None:
+    shown = verb("models", "list").output.splitlines()
+    for words in (
+        OLD, "neural_forecast", "candidate", "lstm", "BTC/USDT", "1h", "12", "2024-01-31 12:00", "2024-01-01 00:00",
+        "53.4% (51.2% to 55.6%)", "+3.00%",
+    ):  # fmt: skip
+        assert words in shown[1]
+    assert shown[2].split() == [
+        NEW, "neural_forecast", "candidate", "-", "-", "-", "-", "2024-02-07", "12:00", "-", "-", "-",
+    ]  # fmt: skip
+    facts = parsed(verb("models", "list", "--json"))
+    assert [(each["id"], each["status"]) for each in facts] == [(OLD, "candidate"), (NEW, "candidate")]
+    assert facts[0]["config"]["model"] == {"name": "lstm", "hidden": 32}
+    assert facts[0]["scores"]["hit_rate_interval"] == [0.512, 0.556]
+
+
+def test_promote_tells_what_replaced_what(verb: Verb, with_models: str) -> None:
+    first = verb("models", "promote", OLD).output
+    assert first == f"neural_forecast: {OLD} is its first champion; a running daemon uses it from its next start\n"
+    second = verb("models", "promote", "nf-202402").output
+    assert second == f"neural_forecast: {NEW} replaces {OLD}; a running daemon uses it from its next start\n"
+    again = verb("models", "promote", NEW).output
+    assert again == f"{NEW} is the champion of neural_forecast already: nothing was changed\n"
+    facts = {each["id"]: each for each in parsed(verb("models", "list", "--json"))}
+    assert (facts[OLD]["status"], facts[NEW]["status"]) == ("retired", "champion")
+    assert facts[NEW]["parent"] == OLD
+    assert facts[NEW]["activated_at_bar"] == START + 5 * HOUR
+
+
+def test_promote_before_the_first_bar(verb: Verb, home: Path) -> None:
+    store = open_store("sqlite:///fresh.sqlite")
+    register(store, models_folder(home / "data"), *trained(home / "work", OLD))
+    verb("models", "promote", OLD, "--db-url", "sqlite:///fresh.sqlite")
+    assert [each.activated_at_bar for each in champions(store)] == [None]
+    store.close()
+
+
+def test_promote_says_what_is_wrong(verb: Verb, with_models: str, home: Path) -> None:
+    assert f"did you mean '{OLD}'?" in verb("models", "promote", OLD[:-1] + "b", code=1).stderr
+    (home / "data/models" / f"{OLD}.safetensors").unlink()
+    result = verb("models", "promote", OLD, code=1)
+    assert "is not there; put the file back from a copy, or train the model again" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_no_models_and_no_database(verb: Verb, home: Path) -> None:
+    for words in (["list"], ["list", "--json"], ["promote", OLD]):
+        assert "no database at data/trading_bot.sqlite" in verb("models", *words, code=1).stderr.replace(f"{home}/", "")
+    assert not (home / "data").exists()  # asking makes nothing
+    open_store("sqlite:///empty.sqlite").close()
+    assert "no models yet" in verb("models", "list", "--db-url", "sqlite:///empty.sqlite").output
+    assert parsed(verb("models", "list", "--json", "--db-url", "sqlite:///empty.sqlite")) == []
+    assert "ID" in verb("models", "promote", code=2).output
+
+
+def test_neither_word_loads_torch_or_an_exchange(with_models: str) -> None:
+    script = (
+        "import sys\nfrom trading_bot.cli.main import cli\n"
+        f"for words in (['models', 'list'], ['models', 'promote', '{OLD}']):\n"
+        "    cli.main(words, standalone_mode=False)\n"
+        "print([name for name in ('torch', 'ccxt', 'pandas', 'alembic', 'safetensors') if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout.splitlines()[-1] == "[]"
