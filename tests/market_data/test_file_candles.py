@@ -12,7 +12,7 @@ import pytest
 from tests.market_data.venue import HOUR, START, bars, listening, real_data, same, without
 from trading_bot.domain.market import Candles
 from trading_bot.errors import CandleDataError, ConfigurationError, TradingBotError
-from trading_bot.market_data.candle_files import file_name, parse_name, read
+from trading_bot.market_data.candle_files import SUFFIXES, file_name, parse_name, read
 from trading_bot.market_data.file_candles import FileCandles, list_data
 
 HEADER = "timestamp,open,high,low,close,volume\n"
@@ -58,6 +58,42 @@ def test_column_files_are_read(tmp_path: Path, suffix: str) -> None:
     frame = bars(50).frame()
     frame.to_parquet(path) if suffix == ".parquet" else frame.to_feather(path)
     assert FileCandles([path]).candles("ETH/EUR", "1h").close.tolist() == bars(50).close.tolist()
+
+
+def json_of(candles: Candles) -> str:
+    """As freqtrade writes it."""
+    columns = candles.frame().assign(date=candles.time)
+    return str(columns.to_json(orient="values"))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".json.gz"])
+def test_json_of_freqtrade_is_read(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"BTC_USDT-1h{suffix}", json_of(without(bars(50), 9)))
+    assert same(read(path)[0], without(bars(50), 9))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "has no rows; wanted at least one candle"),
+        ("{}", "has a dict; wanted a list of rows [milliseconds, open, high, low, close, volume]"),
+        (f"[[{START},1,2,1,2,3],[{START},1,2,1]]", "row 2 (2020-10-25 00:00): wanted time and five numbers"),
+        (f"[[{START},1,2,1,null,3]]", "row 1 (2020-10-25 00:00): wanted time and five numbers"),
+        (f"[[{START},1,2,1,true,3]]", "wanted time and five numbers"),
+        (f'[["{START}",1,2,1,2,3]]', "row 1 (-1): wanted time and five numbers"),
+        (f"[[{START},1,2,1,1{'0' * 400},3]]", "wanted time and five numbers"),
+        (f"[[{START},1,2,1,NaN,3]]", "row 1 (2020-10-25 00:00): close is nan or missing"),
+        (f"[[{START},1,2,1,2,3],[{START},1,2,1,1,3]]", "given again in row 2 with other values"),
+        (f"[[{START},1,2,1,2,3]", "cannot be read as json"),
+        ("[" * 100_000, "cannot be read as json"),
+        ("[1" + "0" * 5000 + "]", "cannot be read as json"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".json", ".json.gz"])
+def test_json_that_is_no_candles_says_where(tmp_path: Path, suffix: str, content: str, words: str) -> None:
+    error = refusal([write(tmp_path / f"BTC_USDT-1h{suffix}", content)])
+    assert isinstance(error, CandleDataError)
+    assert words in str(error)
 
 
 def test_columns_may_be_in_any_order_and_case_with_others_between(path: Path) -> None:
@@ -131,7 +167,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
 def test_no_files_an_empty_folder_and_a_nameless_file_are_refused(tmp_path: Path) -> None:
     assert "no candle files given" in str(refusal([]))
     assert f"folder {tmp_path} has no candle files" in str(refusal([tmp_path]))
-    for name in ("candles.csv", "BTCUSDT-1h.csv", "BTC_USDT-1x.csv", "BTC_USDT.csv", "BTC_USDT-1h.json"):
+    for name in ("candles.csv", "BTCUSDT-1h.csv", "BTC_USDT-1x.csv", "BTC_USDT.csv", "BTC_USDT-1h.txt"):
         error = refusal([write(tmp_path / name, csv_of(bars(5)))])
         assert isinstance(error, ConfigurationError)
         assert "does not tell symbol and timeframe; wanted a name such as BTC_USDT-1h.csv.gz" in str(error)
@@ -178,7 +214,7 @@ def test_contents_that_are_not_candles_say_where(path: Path, content: str, words
     assert words in str(error)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet", ".feather"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(
     "garbage", [b"", b"\x00" * 500, bytes(range(256)) * 9, b"PK\x03\x04 not candles", b"ARROW1\0\0"]
 )
@@ -188,11 +224,13 @@ def test_garbage_of_any_kind_is_one_line(tmp_path: Path, suffix: str, garbage: b
     assert isinstance(refusal([path]), CandleDataError)
 
 
-@pytest.mark.parametrize("suffix", [".csv.gz", ".parquet", ".feather"])
+@pytest.mark.parametrize("suffix", [".csv.gz", ".parquet", ".feather", ".json", ".json.gz"])
 def test_a_file_cut_short_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"BTC_USDT-1h{suffix}"
     if suffix == ".csv.gz":
         write(path, csv_of(bars(400)))
+    elif suffix.startswith(".json"):
+        write(path, json_of(bars(400)))
     elif suffix == ".parquet":
         bars(400).frame().to_parquet(path)
     else:
@@ -216,11 +254,18 @@ def test_a_folder_named_like_a_file_is_taken_as_a_folder(tmp_path: Path) -> None
         ("BTC/USDT", "1h", "BTC_USDT-1h.feather"),
         ("1INCH/EUR", "15m", "1INCH_EUR-15m.feather"),
         ("BTC/USDT:USDT", "1d", "BTC_USDT_USDT-1d.feather"),
+        ("C/USDT", "1h", "C_USDT-1h.feather"),
+        ("AAPL", "1h", "AAPL-1h.feather"),
+        ("BRK.B", "1d", "BRK.B-1d.feather"),
+        ("C:EURUSD", "1m", "C=EURUSD-1m.feather"),
+        ("X:BTCUSD", "1m", "X=BTCUSD-1m.feather"),
     ],
 )
 def test_names_go_both_ways(symbol: str, timeframe: str, name: str) -> None:
     assert file_name(symbol, timeframe) == name
     assert parse_name(Path(name)) == (symbol, timeframe)
+    for suffix in SUFFIXES:
+        assert parse_name(Path(file_name(symbol, timeframe, suffix))) == (symbol, timeframe)
 
 
 def test_list_data_tells_period_rows_and_gaps_and_what_cannot_be_read(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""Candle files by name and format: CSV (plain or gzip), Parquet, Feather; freqtrade's names and columns, and ours."""
+"""Candle files by name and format: CSV and JSON (plain or gzip), Parquet, Feather; freqtrade's names, and ours."""
 
 from __future__ import annotations
 
 import difflib
 import gzip
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,28 @@ import pyarrow.csv as pa_csv
 from trading_bot.domain.market import Candles, Times
 from trading_bot.errors import CandleDataError, ConfigurationError
 from trading_bot.market_data.candle_checks import checked
+from trading_bot.market_data.candle_rows import from_rows
 
-SUFFIXES = (".csv.gz", ".csv", ".parquet", ".feather")
+SUFFIXES = (".csv.gz", ".csv", ".parquet", ".feather", ".json.gz", ".json")
 
 _NAME = re.compile(
-    r"([A-Za-z0-9]+)_([A-Za-z0-9]+)(?:_([A-Za-z0-9]+))?-([1-9]\d*[smhdw])(\.csv\.gz|\.csv|\.parquet|\.feather)"
+    r"(?:(?P<base>[A-Za-z0-9]+)_(?P<quote>[A-Za-z0-9]+)(?:_(?P<settle>[A-Za-z0-9]+))?"
+    r"|(?P<ticker>[A-Z]{1,5}(?:\.[A-Z]{1,2})?|[A-Z]=[A-Za-z0-9.]+))"  # a stock's, or one with its market in front
+    r"-(?P<timeframe>[1-9]\d*[smhdw])(?P<suffix>\.csv\.gz|\.csv|\.parquet|\.feather|\.json\.gz|\.json)"
 )
 _TIME_COLUMNS = ("timestamp", "date", "datetime", "time", "open_time")
 _VALUE_COLUMNS = ("open", "high", "low", "close", "volume")
-_UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, ValueError)
+_UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, ValueError, RecursionError)
 
 
 def file_name(symbol: str, timeframe: str, suffix: str = ".feather") -> str:
-    """The name freqtrade gives: `BTC/USDT`, `1h` → `BTC_USDT-1h.feather`."""
+    """The name freqtrade gives: `BTC/USDT`, `1h` → `BTC_USDT-1h.feather`.
+
+    Tickers, which freqtrade does not have, keep their dot, and `=` stands for the colon that not every file system
+    allows: `BRK.B` → `BRK.B-1h.feather`, `C:EURUSD` → `C=EURUSD-1h.feather`.
+    """
+    if "/" not in symbol:
+        return f"{re.sub(r'[^A-Za-z0-9.=]', '_', symbol.replace(':', '='))}-{timeframe}{suffix}"
     return f"{re.sub(r'[^A-Za-z0-9]', '_', symbol)}-{timeframe}{suffix}"
 
 
@@ -36,8 +46,14 @@ def parse_name(path: Path) -> tuple[str, str] | None:
     match = _NAME.fullmatch(path.name)
     if match is None:
         return None
-    base, quote, settle, timeframe, _ = match.groups()
-    return f"{base}/{quote}" + (f":{settle}" if settle else ""), timeframe
+    if match["ticker"]:
+        return match["ticker"].replace("=", ":"), match["timeframe"]
+    return f"{match['base']}/{match['quote']}" + (f":{match['settle']}" if match["settle"] else ""), match["timeframe"]
+
+
+def suffix_of(path: Path) -> str:
+    """The ending that tells a candle file's format; "" if it has none of `SUFFIXES`."""
+    return next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), "")
 
 
 def candle_files(folder: Path) -> list[Path]:
@@ -63,14 +79,18 @@ def read(path: Path) -> tuple[Candles, tuple[str, ...]]:
         )
     if not path.is_file():
         raise ConfigurationError(missing(path))
+    suffix = suffix_of(path)
     try:
-        table = _read_csv(path) if path.name.endswith((".csv", ".gz")) else _read_arrow(path)
-        candles = _candles(*named, table, path)
+        if suffix in (".json", ".json.gz"):
+            candles = _read_json(path, *named)
+        else:
+            table = _read_csv(path) if suffix in (".csv", ".csv.gz") else _read_arrow(path)
+            candles = _candles(*named, table, path)
     except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:200]
         raise CandleDataError(
-            f"{path}: cannot be read as {path.name[path.name.index('.') + 1 :]} ({reason}); "
-            "it may be cut short or something else; download it again"
+            f"{path}: cannot be read as {suffix[1:]} ({reason}); it may be cut short or something else; "
+            "download it again"
         ) from error
     if not len(candles):
         raise CandleDataError(f"{path}: has no rows; wanted at least one candle; download it again")
@@ -114,6 +134,20 @@ def _read_arrow(path: Path) -> pa.Table:
     with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
         columns = _columns(file.schema.names, path)
         return file.read_all().select(columns)
+
+
+def _read_json(path: Path, symbol: str, timeframe: str) -> Candles:
+    """freqtrade's JSON: a list of rows [milliseconds, open, high, low, close, volume]."""
+    whole = path.read_bytes()
+    rows = json.loads(gzip.decompress(whole) if path.suffix == ".gz" else whole)
+    if not isinstance(rows, list):
+        raise CandleDataError(
+            f"{path}: has a {type(rows).__name__}; wanted a list of rows [milliseconds, {', '.join(_VALUE_COLUMNS)}]"
+        )
+    candles, _, faults = from_rows(symbol, timeframe, rows)
+    if faults:
+        raise CandleDataError(f"{path}: {faults[0]}; mend the file or download it again")
+    return candles
 
 
 def _columns(found: list[str], path: Path) -> list[str]:
