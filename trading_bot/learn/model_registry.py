@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from trading_bot.domain.models import ModelStatus, ModelVersion
+from trading_bot.durable import replacing
 from trading_bot.errors import CheckpointError, TradingBotError, TrainingError
 from trading_bot.ports import Store, Tx
 
@@ -190,28 +190,11 @@ def _read(path: Path, version: ModelVersion, remedy: str) -> bytes:
 
 def _write(content: bytes, target: Path) -> None:
     """Make `target` hold `content`, durably, or leave it as it was."""
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        with replacing(target) as file:
+            file.write(content)
     except OSError as error:
         raise CheckpointError(
             f"checkpoint {target} cannot be written: {error.strerror}; free space or mend the folder's permissions"
         ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

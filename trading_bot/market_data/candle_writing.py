@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
 
 from trading_bot.domain.market import Candles
+from trading_bot.durable import replacing
 from trading_bot.market_data import feather
 
 _VALUES = ("open", "high", "low", "close", "volume")
@@ -26,13 +24,13 @@ def write_feather(path: Path, candles: Candles) -> None:
 
 def write_csv(path: Path, candles: Candles) -> None:
     """A header and a line a bar; times as 2024-01-31T14:00:00Z, numbers with as many digits as they need."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(_csv(candles))
 
 
 def write_csv_gz(path: Path, candles: Candles) -> None:
     """`write_csv`, compressed; the same candles give the same bytes."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(gzip.compress(_csv(candles), mtime=0))
 
 
@@ -42,14 +40,14 @@ def write_parquet(path: Path, candles: Candles) -> None:
 
     date = pa.array(candles.time, pa.int64()).cast(pa.timestamp("ms", "UTC"))
     values = [pa.array(getattr(candles, name), pa.float64()) for name in _VALUES]
-    with _replacing(path) as file:
+    with replacing(path) as file:
         pa_parquet.write_table(pa.table([date, *values], names=["date", *_VALUES]), file)
 
 
 def write_json(path: Path, candles: Candles) -> None:
     """freqtrade's JSON: a list of rows [milliseconds, open, high, low, close, volume]."""
     rows = list(zip(candles.time.tolist(), *(getattr(candles, name).tolist() for name in _VALUES), strict=True))
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(json.dumps(rows, separators=(",", ":"), allow_nan=False).encode())
 
 
@@ -68,23 +66,3 @@ def _csv(candles: Candles) -> bytes:
     columns = (getattr(candles, name).tolist() for name in _VALUES)
     lines = (",".join(map(str, row)) for row in zip(dates, *columns, strict=True))
     return "\n".join([",".join(("date", *_VALUES)), *lines, ""]).encode()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path` that takes its place, durably, once it is written whole; else it is removed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    handle = os.open(path.parent, os.O_RDONLY)  # the name is kept in the folder, not in the file
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

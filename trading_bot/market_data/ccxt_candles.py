@@ -13,12 +13,11 @@ from trading_bot.domain.market import Candles, timeframe_ms
 from trading_bot.errors import CandleDataError
 from trading_bot.logs import event
 from trading_bot.market_data.candle_checks import Fault, on_grid, sift
+from trading_bot.market_data.candle_rows import from_rows
 
 PAGE = 1000  # bars asked for at once, unless ccxt knows that the venue gives less
 DEFAULT_LIMIT = 500
 REPORTED = 20  # bad rows of one reply that get a line in the log
-
-_COLUMNS = 6
 
 
 class CcxtCandles:
@@ -148,32 +147,4 @@ def _table(symbol: str, timeframe: str, rows: Any) -> tuple[Candles, list[int], 
         raise CandleDataError(
             f"wanted a list of candles of {symbol} {timeframe}, found {type(rows).__name__}; ask again"
         )
-    unreadable: list[Fault] = []
-    numbers: list[list[float]] = []
-    times: list[int] = []
-    positions: list[int] = []
-    for position, row in enumerate(rows, start=1):
-        time = _time(row)
-        if time is not None and len(row) >= _COLUMNS and all(map(_is_number, row[1:_COLUMNS])):
-            times.append(time)
-            positions.append(position)
-            numbers.append(row[1:_COLUMNS])
-        else:
-            found = f"wanted time and five numbers, found {str(row)[:120]!r}"
-            unreadable.append(Fault(position, -1 if time is None else time, found))
-    values = np.array(numbers, dtype=np.float64).reshape(-1, _COLUMNS - 1)
-    opens, highs, lows, closes, volumes = (values[:, i] for i in range(_COLUMNS - 1))
-    candles = Candles(symbol, timeframe, np.array(times, np.int64), opens, highs, lows, closes, volumes)
-    return candles, positions, unreadable
-
-
-def _time(row: Any) -> int | None:
-    """The first number of a row, if it is one and whole."""
-    if not isinstance(row, list) or not row or not _is_number(row[0]):
-        return None
-    return int(row[0]) if abs(row[0]) < 2**62 and row[0] % 1 == 0 else None
-
-
-def _is_number(value: Any) -> bool:
-    """A number that an array can hold; NaN and infinity are left to the rules."""
-    return type(value) is float or (type(value) is int and abs(value) < 2**63)
+    return from_rows(symbol, timeframe, rows)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from trading_bot.domain.market import Candles
+from trading_bot.durable import replacing
 from trading_bot.errors import CandleDataError
 from trading_bot.market_data.candle_checks import sift
 
@@ -35,18 +36,8 @@ def write(path: Path, candles: Candles, confirmed: Gaps = ()) -> None:
         Disk full, folder not writable, …; the old file is untouched then.
     """
     table = _table(candles, confirmed)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            with pa.ipc.new_file(file, table.schema) as writer:
-                writer.write_table(table)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
 
 
 def read(path: Path, symbol: str, timeframe: str, *, copy: bool = True) -> tuple[Candles, list[tuple[int, int]]]:
@@ -123,15 +114,6 @@ def _checksum(candles: Candles) -> bytes:
     for column in (candles.time, candles.open, candles.high, candles.low, candles.close, candles.volume):
         total = zlib.crc32(column.data, total)
     return b"%08x" % total
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable (POSIX keeps names in the folder, not in the file)."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _alive(pid: int) -> bool:
