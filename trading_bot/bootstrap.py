@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +20,13 @@ from trading_bot.settings import Settings, redacted
 
 if TYPE_CHECKING:
     from trading_bot.backtest.engine import BacktestResult
+    from trading_bot.domain.models import ModelVersion
     from trading_bot.exchange.paper_venue import PriceSource
     from trading_bot.exchange.simulator.exchange import LocalExchange
     from trading_bot.exchange.simulator.server import ServerInfo
     from trading_bot.market_data.cached_candles import CachedCandles
     from trading_bot.ports import Broker, MarketClock, Store
+    from trading_bot.trading.neural_forecast import NeuralForecast
     from trading_bot.trading.trader import Trader
 
 
@@ -73,12 +75,13 @@ def build_bot(settings: Settings, run_id: str) -> Iterator[Bot]:
     from trading_bot.domain.journal import CandleGap
     from trading_bot.market_data.cached_candles import CachedCandles
     from trading_bot.storage.store import open_store
+    from trading_bot.trading.memory import last_bar
 
     with ExitStack() as stack:
         strategies = _strategies(settings)  # the user's own mistakes first, before anything is started
         store = open_store(settings.database_url)
         stack.callback(store.close)
-        access = stack.enter_context(build_candle_source(settings, _last_bar(store), owner=True))
+        access = stack.enter_context(build_candle_source(settings, last_bar(store), owner=True))
         broker = _broker(settings, store, access)
         instruments = _traded(broker, access.symbols)
         trader = build_trader(settings, store, broker, instruments, strategies, access.timeframe, run_id)
@@ -169,9 +172,47 @@ def build_trader(
 
 
 def _strategies(settings: Settings) -> list[Any]:
+    """The strategies of the folder, then the networks that were promoted; `strategies` chooses among both."""
     from trading_bot.trading.strategy import load_strategies
 
-    return load_strategies(settings.strategy_path, list(settings.strategies) or None)
+    champions = {version.strategy: version for version in _champions(settings)}
+    wanted = list(settings.strategies)
+    networks = [name for name in champions if not wanted or name in wanted]
+    files = [name for name in wanted if name not in champions]
+    strategies = load_strategies(settings.strategy_path, files or None) if files or not wanted else []
+    for strategy in strategies:
+        if strategy.name in networks:
+            raise ConfigurationError(
+                f"strategy {strategy.name!r} is a file and a promoted network too; rename the file, or train the "
+                "network under another --strategy"
+            )
+    return [*strategies, *(_network(settings, champions[name]) for name in networks)]
+
+
+def _champions(settings: Settings) -> list[ModelVersion]:
+    """The promoted versions; none where there is no database yet, or one from before there were networks."""
+    from trading_bot.errors import StorageError
+    from trading_bot.learn.model_registry import champions
+    from trading_bot.storage.store import open_readonly
+
+    if not settings.neural.enabled:
+        return []
+    try:
+        store = open_readonly(settings.database_url)
+    except StorageError:  # whoever opens it to write says what is wrong with it
+        return []
+    with closing(store):
+        return champions(store)
+
+
+def _network(settings: Settings, version: ModelVersion) -> NeuralForecast:
+    import torch
+
+    from trading_bot.learn.model_registry import models_folder
+    from trading_bot.trading.neural_forecast import load_network
+
+    torch.set_num_threads(1)  # a window at a time is too little to share, and one thread's sums have one order
+    return load_network(models_folder(settings.data_dir), version, settings.neural.max_age_days)
 
 
 # ── venues ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -286,17 +327,6 @@ def _traded(broker: Broker, symbols: tuple[str, ...]) -> dict[str, Instrument]:
     return {symbol: listed[symbol] for symbol in symbols}
 
 
-def _last_bar(store: Store) -> int | None:
-    """Open of the newest bar an earlier life dealt with, ms."""
-    from trading_bot.domain.journal import Snapshot
-    from trading_bot.trading.memory import TRADER
-
-    with store.reading() as tx:
-        saved = tx.get(Snapshot, TRADER)
-    moment = -1 if saved is None else int(saved.value["memory"]["time"])
-    return None if moment < 0 else moment
-
-
 # ── the local exchange ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -403,7 +433,7 @@ def run_backtest(
     from trading_bot.exchange.venue import SimulatedVenue
     from trading_bot.storage.store import open_store
 
-    candles, name = load_market(settings) if settings.exchange.name == LOCAL else _stored_market(settings)
+    candles, name = load_market(settings) if settings.exchange.name == LOCAL else stored_market(settings)
     symbols = _pairs(settings, tuple(candles))
     candles = {symbol: candles[symbol] for symbol in symbols}
     strategies = _strategies(settings)
@@ -425,14 +455,13 @@ def run_backtest(
     return run(trader, market, candles, _quote(settings, instruments), name, on_bar)
 
 
-def _stored_market(settings: Settings) -> tuple[dict[str, Candles], str]:
-    """Candles of a real venue that `download-data` (or the daemon) has stored."""
+def stored_market(settings: Settings, pairs: tuple[str, ...] | None = None) -> tuple[dict[str, Candles], str]:
+    """Candles of a real venue that `download-data` (or the daemon) has stored; of all configured pairs, or of these."""
     from trading_bot.market_data.file_candles import FileCandles
 
     folder = candle_folder(settings)
-    paths = [
-        folder / f"{pair.replace('/', '_')}-{settings.timeframe}.feather" for pair in settings.exchange.pair_whitelist
-    ]
+    wanted = pairs or settings.exchange.pair_whitelist
+    paths = [folder / f"{pair.replace('/', '_')}-{settings.timeframe}.feather" for pair in wanted]
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise ConfigurationError(f"no stored candles {missing[0]}; fetch them with `trading-bot download-data`")

@@ -17,7 +17,7 @@ from trading_bot.domain.market import Candles, Floats
 Features = npt.NDArray[np.float32]
 RowNumbers = npt.NDArray[np.int64]
 
-BLOCK = 32_768  # float64: 256 kB each; smaller ones cost calls, larger ones leave the second-level cache
+BLOCK = 32_768  # rows; float64: 256 kB each; smaller ones cost calls, larger ones leave the second-level cache
 
 
 def fill(out: Features, formula: Callable[..., Floats], *inputs: Floats) -> None:
@@ -39,6 +39,22 @@ def blocks(count: int, scratches: int) -> Iterator[tuple[slice, Floats]]:
     for start in range(0, count, BLOCK):
         end = min(start + BLOCK, count)
         yield slice(start, end), scratch[:, : end - start]
+
+
+def stretches(count: int, before: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Blocks for functions of a window, whose TA-Lib call then writes to the cache and not to fresh memory.
+
+    Yields
+    ------
+    rows : the block
+    wide : the block and the `before` rows ahead of it (as many as there are)
+    new : where, in what is computed from `wide`, the block is
+
+    Blocks begin at the same rows whatever follows, so that the future changes nothing in the past.
+    """
+    for rows, _ in blocks(count, 0):
+        first = max(0, rows.start - before)
+        yield rows, slice(first, rows.stop), slice(rows.start - first, None)
 
 
 def quotient(a: Floats, b: Floats, into: Floats) -> Floats:
@@ -83,33 +99,51 @@ def flat_rows(candles: Candles, period: int) -> RowNumbers:
     Running sums keep a rounding error of what has left the window, so a spread computed from them is not exactly
     zero there: these rows have to be known from the prices.
     """
-    return ends_of_runs(_unchanged(candles), period - 1)
+    return ends_of_runs(unchanged_closes(candles), period - 1)
 
 
 def still_rows(candles: Candles, period: int) -> RowNumbers:
     """Rows in whose last `period` bars high, low and close are each the same."""
     if not len(flat_rows(candles, period)):
         return np.empty(0, np.int64)
-    same = _unchanged(candles).copy()
+    same = unchanged_closes(candles).copy()
     for column in (candles.high, candles.low):
         same[1:] &= column[1:] == column[:-1]
     return ends_of_runs(same, period - 1)
 
 
-def _unchanged(candles: Candles) -> npt.NDArray[np.bool_]:
+def unchanged_closes(candles: Candles) -> npt.NDArray[np.bool_]:
+    """Whether a close equals the one before it; False in the first row."""
+
     def compute() -> npt.NDArray[np.bool_]:
         same = np.zeros(len(candles), np.bool_)
         np.equal(candles.close[1:], candles.close[:-1], out=same[1:])
         return same
 
-    return candles.once("closes unchanged", compute)
+    return candles.once("unchanged closes", compute)
+
+
+def signed_by(amounts: Floats, prices: Floats, unchanged: npt.NDArray[np.bool_]) -> Floats:
+    """The amounts, negative where the price is below the one before it and 0 where it is `unchanged` or the first."""
+    signed = np.empty(len(prices))
+    np.subtract(prices[1:], prices[:-1], out=signed[1:])
+    np.copysign(amounts, signed, out=signed)
+    signed[unchanged] = 0
+    signed[:1] = 0
+    return signed
 
 
 def dry_rows(candles: Candles, period: int) -> RowNumbers:
-    """Rows in whose last `period` bars nothing was traded."""
-    return ends_of_runs(candles.once("no volume", lambda: candles.volume == 0), period)
+    """Rows in whose last `period` bars nothing was traded, or less than the rounding error of its running sum."""
+
+    def compute() -> RowNumbers:
+        dry = ends_of_runs(candles.once("no volume", lambda: candles.volume == 0), period)
+        lost = np.flatnonzero(volume_mean(candles, period) <= 0)
+        return np.union1d(dry, lost) if len(lost) else dry
+
+    return candles.once(("dry rows", period), compute)
 
 
-def volume_sum(candles: Candles, period: int) -> Floats:
-    """Volume of the last `period` bars; features of the same period share it."""
-    return candles.once(("volume sum", period), lambda: talib.SUM(candles.volume, period))
+def volume_mean(candles: Candles, period: int) -> Floats:
+    """Mean volume of the last `period` bars; features of the same period share it."""
+    return candles.once(("volume mean", period), lambda: talib.SMA(candles.volume, period))

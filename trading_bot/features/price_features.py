@@ -17,12 +17,15 @@ from trading_bot.features.columns import (
     percent,
     quotient,
     still_rows,
+    stretches,
 )
 
 
 def close_over_sma(candles: Candles, out: Features, *, period: int) -> None:
     """C / SMA - 1."""
-    fill(out[0], excess, candles.close, talib.SMA(candles.close, period))
+    for rows, wide, new in stretches(len(candles), period - 1):
+        mean = talib.SMA(candles.close[wide], period)[new]
+        out[0, rows] = excess(candles.close[rows], mean, mean)
 
 
 def close_over_ema(candles: Candles, out: Features, *, period: int) -> None:
@@ -49,28 +52,27 @@ def stochastic(candles: Candles, out: Features, *, period: int, slowing: int, si
 
     The numbers of TA-Lib's STOCH, but from its MAX and MIN, which take a third of the time.
     """
-    highest, lowest = talib.MAX(candles.high, period), talib.MIN(candles.low, period)
-    place = highest  # written over, block by block
-    for rows, (span,) in blocks(len(candles), 1):
-        np.subtract(highest[rows], lowest[rows], out=span)
-        np.subtract(candles.close[rows], lowest[rows], out=place[rows])
-        np.divide(place[rows], span, out=place[rows])
-        if not span.all():
-            place[rows][span == 0] = 0
-    line = talib.SMA(place, slowing)
-    out[0] = line
-    out[1] = talib.SMA(line, signal)
+    for rows, wide, new in stretches(len(candles), period + slowing + signal - 3):
+        highest, lowest = talib.MAX(candles.high[wide], period), talib.MIN(candles.low[wide], period)
+        span = np.subtract(highest, lowest, out=highest)
+        place = np.divide(np.subtract(candles.close[wide], lowest, out=lowest), span, out=lowest)
+        place[span == 0] = 0
+        line = talib.SMA(place, slowing)
+        out[0, rows] = line[new]
+        out[1, rows] = talib.SMA(line, signal)[new]
 
 
 def cci(candles: Candles, out: Features, *, period: int) -> None:
     """Lambert's commodity channel index over 100; 0 where the typical price has not moved."""
-    percent(out[0], talib.CCI(candles.high, candles.low, candles.close, period))
+    for rows, wide, new in stretches(len(candles), period - 1):
+        line = talib.CCI(candles.high[wide], candles.low[wide], candles.close[wide], period)
+        percent(out[0, rows], line[new])
     out[0][still_rows(candles, period)] = 0
 
 
 def rate_of_change(candles: Candles, out: Features, *, period: int) -> None:
     """ROC / 100: the simple return of `period` bars."""
-    percent(out[0], talib.ROC(candles.close, period))
+    fill_later(out[0], period, excess, candles.close, candles.close)
 
 
 def trix(candles: Candles, out: Features, *, period: int) -> None:
@@ -84,34 +86,36 @@ def atr(candles: Candles, out: Features, *, period: int) -> None:
 
 
 def bollinger(candles: Candles, out: Features, *, period: int, deviations: float) -> None:
-    """Upper, middle and lower band over C - 1, width (U - L) / M, and %b (C - L) / (U - L); 0 if closes are equal."""
-    upper, middle, lower = talib.BBANDS(candles.close, period, deviations, deviations)
-    for rows, (inverse, width, scratch) in blocks(len(candles), 3):
-        close, part = candles.close[rows], out[:, rows]
-        np.divide(1, close, out=inverse)
-        for row, band in enumerate((upper, middle, lower)):
-            np.multiply(band[rows], inverse, out=scratch)
-            part[row] = np.subtract(scratch, 1, out=scratch)
-        np.subtract(upper[rows], lower[rows], out=width)
-        part[3] = np.divide(width, middle[rows], out=scratch)
-        np.subtract(close, lower[rows], out=scratch)
-        part[4] = np.divide(scratch, width, out=scratch)
-        if not width.all():
-            part[4][width == 0] = 0
+    """Upper, middle and lower band over C - 1, width (U - L) / M, and %b (C - L) / (U - L); 0 if closes are equal.
+
+    The numbers of TA-Lib's BBANDS, but from its SMA and VAR: two arrays to take to float32 and not three.
+    """
+    for rows, wide, new in stretches(len(candles), period - 1):
+        upper, middle, lower, width, percent_b = out[:, rows]
+        centre, spread = talib.SMA(candles.close[wide], period)[new], talib.VAR(candles.close[wide], period)[new]
+        np.sqrt(np.maximum(spread, 0, out=spread), out=spread)
+        middle[:] = excess(centre, candles.close[rows], centre)
+        lower[:] = quotient(spread, candles.close[rows], spread)
+        np.multiply(lower, deviations, out=width)  # from here on float32 is enough
+        np.add(middle, width, out=upper)
+        np.subtract(middle, width, out=lower)
+        np.divide(middle, width, out=percent_b)  # (M - C) / (U - M)
+        np.subtract(0.5, np.multiply(percent_b, 0.5, out=percent_b), out=percent_b)
+        np.multiply(width, 2, out=width)
+        np.divide(width, np.add(middle, 1), out=width)
+        percent_b[width == 0] = 0
     out[:, flat_rows(candles, period)] = 0
 
 
 def keltner(candles: Candles, out: Features, *, period: int, ranges: float) -> None:
     """EMA + ranges·ATR, EMA, EMA - ranges·ATR, each over C - 1."""
-    middle = talib.EMA(candles.close, period)
-    reach = talib.ATR(candles.high, candles.low, candles.close, period)
-    for rows, (inverse, centre, side) in blocks(len(candles), 3):
-        np.divide(1, candles.close[rows], out=inverse)
-        np.subtract(np.multiply(middle[rows], inverse, out=centre), 1, out=centre)
-        np.multiply(np.multiply(reach[rows], ranges, out=side), inverse, out=side)
-        out[1, rows] = centre
-        np.add(centre, side, out=out[0, rows], casting="unsafe")
-        np.subtract(centre, side, out=out[2, rows], casting="unsafe")
+    upper, middle, lower = out
+    fill(middle, excess, talib.EMA(candles.close, period), candles.close)
+    fill(lower, quotient, talib.ATR(candles.high, candles.low, candles.close, period), candles.close)
+    for rows, _ in blocks(len(candles), 0):
+        np.multiply(lower[rows], ranges, out=lower[rows])
+        np.add(middle[rows], lower[rows], out=upper[rows])
+        np.subtract(middle[rows], lower[rows], out=lower[rows])
 
 
 def adx(candles: Candles, out: Features, *, period: int) -> None:

@@ -21,7 +21,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils import Tags
@@ -178,10 +177,16 @@ def usable_columns(X: Floats, max_missing: float) -> RowNumbers:
 def centred_ranks(X: Floats) -> Floats:
     """Mean ranks of each column of `X` (n, F), centred and of length 1, so that products are Spearman's ρ.
 
-    A missing value gets the middle rank, that is 0.
+    A missing value gets the middle rank, that is 0. Nothing needs a stable sort here, and numpy's default one takes a
+    fifth of the time of the one in scipy's `rankdata`.
     """
-    ranks: Floats = rankdata(X, axis=0, nan_policy="omit")
-    ranks = np.nan_to_num(ranks - np.nanmean(ranks, axis=0), copy=False)
+    ranks = np.zeros(X.shape, order="F")
+    for column, values in zip(ranks.T, np.ascontiguousarray(X.T), strict=True):
+        order = np.argsort(values)[: len(values) - np.count_nonzero(np.isnan(values))]  # NaN is last
+        ordered = values[order]
+        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(order) else order
+        ends = np.append(starts[1:], len(order))  # of runs of equals, which share their mean rank
+        column[order] = np.repeat((starts + ends - len(order)) / 2, ends - starts)
     length = np.linalg.norm(ranks, axis=0)
     result: Floats = ranks / np.where(length > 0, length, 1)
     return result

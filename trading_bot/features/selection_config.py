@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trading_bot.durable import replacing
 from trading_bot.errors import ConfigurationError
 from trading_bot.features.selection import FeatureSelector, Stability
 
@@ -88,15 +88,8 @@ def save(selector: FeatureSelector, path: Path) -> None:
     """Write `to_json` to `path`, whole or not at all."""
     text = to_json(selector)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def load(path: Path) -> FeatureSelector:

@@ -1,97 +1,103 @@
-"""Features of volume and of the clock. Where nothing was traded in a window they are 0."""
+"""Features of volume and of the clock. Where nothing was traded in a window they are 0.
+
+Running sums keep a rounding error of what has left the window. After a volume of 1e15 in a thin market it is larger
+than what is left, so shares are held in the range they have by definition.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import talib
 
-from trading_bot.domain.market import Candles, Floats
+from trading_bot.domain.market import Candles
 from trading_bot.features.columns import (
     Features,
-    blocks,
     dry_rows,
     excess,
     fill,
-    log_ratio,
-    percent,
     quotient,
-    volume_sum,
+    signed_by,
+    stretches,
+    unchanged_closes,
+    volume_mean,
 )
 
 HOUR_MS = 3_600_000
 HOURS_A_WEEK = 168
 EPOCH_HOUR = 72  # 1970-01-01 was a Thursday: three days after a Monday
-
-
-def _change_over_volume(candles: Candles, out: Features, line: Floats, period: int) -> None:
-    out[:period] = np.nan
-    fill(
-        out[period:],
-        lambda now, then, volume, into: np.divide(np.subtract(now, then, out=into), volume, out=into),
-        line[period:],
-        line[: max(0, len(line) - period)],
-        volume_sum(candles, period)[period:],
-    )
-    out[dry_rows(candles, period)] = 0
+LEAST_RATIO = 1e-6  # of two mean volumes: its logarithm exists
 
 
 def on_balance(candles: Candles, out: Features, *, period: int) -> None:
-    """Change of the on-balance volume in `period` bars over their volume, -1..1."""
-    _change_over_volume(candles, out[0], talib.OBV(candles.close, candles.volume), period)
+    """Change of the on-balance volume in `period` bars over their volume, -1..1.
+
+    The change is the sum of the volumes, signed by the close's direction: half the time of the difference of OBVs.
+    """
+    volume, unchanged = volume_mean(candles, period), unchanged_closes(candles)
+    for rows, wide, new in stretches(len(candles), period):
+        signed = signed_by(candles.volume[wide], candles.close[wide], unchanged[wide])
+        change = talib.SMA(signed, period)[new]
+        out[0, rows] = quotient(change, volume[rows], change)
+    np.clip(out[0], -1, 1, out=out[0])
+    out[0][:period] = np.nan  # the first bar has no direction
+    out[0][dry_rows(candles, period)] = 0
 
 
 def accumulation(candles: Candles, out: Features, *, period: int) -> None:
     """Change of Chaikin's accumulation/distribution line in `period` bars over their volume, -1..1."""
-    line = talib.AD(candles.high, candles.low, candles.close, candles.volume)
-    _change_over_volume(candles, out[0], line, period)
+    volume = volume_mean(candles, period)
+    for rows, wide, _ in stretches(len(candles), period):
+        line = talib.AD(candles.high[wide], candles.low[wide], candles.close[wide], candles.volume[wide])
+        change = np.subtract(line[period:], line[: max(0, len(line) - period)])
+        late = slice(rows.stop - len(change), rows.stop)
+        out[0, late] = quotient(change, volume[late], change)
+    out[0][:period] = np.nan
+    np.divide(out[0], period, out=out[0])  # a mean volume so far
+    np.clip(out[0], -1, 1, out=out[0])
+    out[0][dry_rows(candles, period)] = 0
 
 
 def money_flow(candles: Candles, out: Features, *, period: int) -> None:
-    """Money flow index, 0..1. TA-Lib gives 0 where less than 1 (price × volume) flowed."""
-    percent(out[0], talib.MFI(candles.high, candles.low, candles.close, candles.volume, period))
+    """Money flow index, 0..1; as TA-Lib's, 0 where less than 1 (price × volume) flowed.
+
+    What flowed up over all that flowed is (1 + net flow / all flow) / 2.
+    """
+    for rows, wide, new in stretches(len(candles), period):
+        price = talib.TYPPRICE(candles.high[wide], candles.low[wide], candles.close[wide])
+        unchanged = np.zeros(len(price), np.bool_)
+        np.equal(price[1:], price[:-1], out=unchanged[1:])
+        flow = signed_by(np.multiply(price, candles.volume[wide]), price, unchanged)
+        net = talib.SUM(flow, period)[new]
+        gross = talib.SUM(np.abs(flow, out=flow), period)[new]
+        out[0, rows] = quotient(net, gross, net)
+        out[0, rows][gross < 1] = -1
+    np.multiply(np.add(np.clip(out[0], -1, 1, out=out[0]), 1, out=out[0]), 0.5, out=out[0])
+    out[0][:period] = np.nan
 
 
 def close_over_vwap(candles: Candles, out: Features, *, period: int) -> None:
     """C over the volume-weighted mean of the typical price of `period` bars, - 1."""
-    flow = np.empty(len(candles))
-    for rows, _ in blocks(len(candles), 0):
-        part = flow[rows]
-        np.add(candles.high[rows], candles.low[rows], out=part)
-        np.add(part, candles.close[rows], out=part)
-        np.multiply(part, candles.volume[rows], out=part)
-    traded = talib.SUM(flow, period)
-    fill(
-        out[0],
-        lambda c, v, t, into: excess(np.multiply(np.multiply(c, 3, out=into), v, out=into), t, into),
-        candles.close,
-        volume_sum(candles, period),
-        traded,
-    )
-    out[0][: period - 1] = np.nan
+    volume = volume_mean(candles, period)
+    for rows, wide, new in stretches(len(candles), period - 1):
+        price = talib.TYPPRICE(candles.high[wide], candles.low[wide], candles.close[wide])
+        mean = talib.SMA(np.multiply(price, candles.volume[wide], out=price), period)[new]
+        quotient(mean, volume[rows], mean)
+        out[0, rows] = excess(candles.close[rows], mean, mean)
     out[0][dry_rows(candles, period)] = 0
 
 
 def volume_trend(candles: Candles, out: Features, *, fast: int, slow: int) -> None:
     """ln(mean volume of `fast` bars / of `slow` bars)."""
-    ratio = slow / fast
-    fill(
-        out[0],
-        lambda f, s, into: log_ratio(np.multiply(f, ratio, out=into), s, into),
-        volume_sum(candles, fast),
-        volume_sum(candles, slow),
-    )
-    rows = dry_rows(candles, fast)
-    out[0][rows[rows >= slow - 1]] = 0
+    fill(out[0], quotient, volume_mean(candles, fast), volume_mean(candles, slow))
+    np.log(np.clip(out[0], LEAST_RATIO, slow / fast, out=out[0]), out=out[0])
+    dry = dry_rows(candles, fast)
+    out[0][dry[dry >= slow - 1]] = 0
 
 
 def relative_volume(candles: Candles, out: Features, *, period: int) -> None:
     """ln(1 + V / mean volume of `period` bars)."""
-    fill(
-        out[0],
-        lambda v, s, into: np.log1p(quotient(np.multiply(v, period, out=into), s, into), out=into),
-        candles.volume,
-        volume_sum(candles, period),
-    )
+    fill(out[0], quotient, candles.volume, volume_mean(candles, period))
+    np.log1p(np.clip(out[0], 0, period, out=out[0]), out=out[0])
     out[0][dry_rows(candles, period)] = 0
 
 

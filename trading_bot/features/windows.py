@@ -44,6 +44,25 @@ def windows_of(matrix: FeatureMatrix, length: int = 30) -> tuple[Features, RowNu
     return by_row.transpose(1, 2, 0), matrix.index[length - 1 :]
 
 
+def by_rows(windows: Features) -> Features:
+    """The same windows as a view of another matrix, in which the features of one candle lie side by side.
+
+    A shuffled batch `X[rows]` of it takes a third of the time, for the cost of one more matrix (N, F). No window is
+    copied. What is not a view of overlapping windows, or lies so already, is returned as it is.
+
+    Parameters
+    ----------
+    windows : (n, length, F), of `windows_of` or `feature_windows` (a slice of them in order is fine)
+    """
+    count, length, width = windows.shape
+    step, along, across = windows.strides
+    if step != along or across == windows.itemsize or not count:
+        return windows
+    matrix = np.empty((count + length - 1, width), windows.dtype)
+    matrix[:length], matrix[length:] = windows[0], windows[1:, -1]  # each later window adds one candle
+    return np.lib.stride_tricks.sliding_window_view(matrix, length, axis=0).transpose(0, 2, 1)
+
+
 def forward_returns(candles: Candles, horizon: int) -> Floats:
     """Simple return of the close from t to t + horizon, for every t that has one.
 

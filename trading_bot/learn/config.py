@@ -1,4 +1,4 @@
-"""What the user may set about regimes and the ensemble."""
+"""What the user may set about regimes, the ensemble and trained networks."""
 
 from __future__ import annotations
 
@@ -40,3 +40,15 @@ class EnsembleConfig:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"ensemble.{name} should be between {low} and {high}, is {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuralConfig:
+    """Which promoted networks may speak."""
+
+    enabled: bool = True  # false: as if none had been promoted
+    max_age_days: float = 90.0  # a network falls silent so long (market time) after the last candle it was trained on
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_age_days <= 100_000:
+            raise ValueError(f"neural.max_age_days should be above 0 and at most 100000, is {self.max_age_days:g}")

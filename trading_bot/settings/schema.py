@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from trading_bot.exchange.config import LOCAL, ExchangeConfig, MarketConfig, PaperConfig
-from trading_bot.learn.config import EnsembleConfig, RegimeConfig
+from trading_bot.learn.config import EnsembleConfig, NeuralConfig, RegimeConfig
 from trading_bot.logs import LoggingConfig
 from trading_bot.market_data.config import SyntheticConfig
 from trading_bot.matching import MatchingConfig
@@ -64,6 +64,7 @@ class Settings(TradingConfig):
     matching: MatchingConfig = MatchingConfig()
     regime: RegimeConfig = RegimeConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
+    neural: NeuralConfig = NeuralConfig()
     logging: LoggingConfig = LoggingConfig()
     service: ServiceConfig = ServiceConfig()
 

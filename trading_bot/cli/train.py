@@ -1,0 +1,278 @@
+"""Verb `train`: a network judged walk-forward, fitted on all rows, and registered as a candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trading_bot.cli import show
+from trading_bot.cli.options import configured, json_option, timerange_option
+from trading_bot.errors import ConfigurationError, StorageError
+
+if TYPE_CHECKING:
+    from trading_bot.domain.market import Candles
+    from trading_bot.domain.models import ModelVersion
+    from trading_bot.settings import Settings
+    from trading_bot.training.fitting import Watcher
+    from trading_bot.training.run import Run, RunConfig, RunResult
+
+RUNS = Path("logs/runs")
+_COLUMNS = ("forecast", "rows>", "MAE>", "RMSE>", "skill>", "hit rate>", "95 % interval", "correlation>")
+
+_WHAT = (
+    click.option("--data", metavar="FILE|PAIR", help="Candle file, or a pair of the configuration."),
+    click.option("--model", default="cnn", show_default=True, help="lstm, cnn, attention or ensemble."),
+    click.option("--loss", default="huber", show_default=True, help="Such as mse, mae, huber, sharpe, combined, MADL."),
+    click.option("--horizon", type=click.IntRange(min=1), default=12, show_default=True, help="Bars ahead."),
+    click.option("--length", type=click.IntRange(min=1), default=30, show_default=True, help="Bars in a window."),
+    click.option("--feature-selection-config", "--feature_selection_config", "selection",
+                 type=click.Path(path_type=Path), metavar="FILE", help="Features chosen earlier. [default: the 40]"),
+    click.option("--walk-forward", "folds", type=click.IntRange(min=1), default=1, show_default=True, metavar="FOLDS",
+                 help="Parts of the data the model is judged on, each after training on what came before."),
+)  # fmt: skip
+_HOW = (
+    click.option("--epochs", type=click.IntRange(min=1), help="[default: 5]"),
+    click.option("--batch-size", type=click.IntRange(min=2), help="[default: 64]"),
+    click.option("--batches-per-epoch", type=click.IntRange(min=0), help="0: all rows. [default: 100]"),
+    click.option("--learning-rate", type=float, help="[default: 0.001]"),
+    click.option("--optimizer", help="adam, adamw, sgd or rmsprop. [default: adamw]"),
+    click.option("--scheduler", help="step, cosine or plateau. [default: none]"),
+    click.option("--patience", type=click.IntRange(min=1), help="Epochs without improvement. [default: 2]"),
+    click.option("--seed", type=int, help="[default: 0]"),
+    click.option("--device", help="auto, cpu, cuda or mps. [default: auto]"),
+)
+_HOW_NAMES = (
+    "epochs", "batch_size", "batches_per_epoch", "learning_rate", "optimizer", "scheduler", "patience", "seed",
+    "device",
+)  # fmt: skip
+
+
+def _options(verb: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed((*_WHAT, *_HOW)):
+        verb = option(verb)
+    return verb
+
+
+@click.command()
+@configured()
+@_options
+@timerange_option
+@click.option("--strategy", default="neural_forecast", show_default=True, help="Its name in the ensemble, if promoted.")
+@click.option("--runs", type=click.Path(path_type=Path), default=RUNS, show_default=True, help="Folder of the runs.")
+@click.option("--resume", metavar="RUN", help="Go on with an interrupted run; `latest` is the newest.")
+@click.option("--tensorboard", is_flag=True, help="Also write the curves for TensorBoard, into the run's folder.")
+@json_option
+def train(settings: Settings, as_json: bool, **given: Any) -> None:
+    """Train a network to forecast returns; judge it on later data it has not seen, beside simple baselines.
+
+    Everything is kept in logs/runs/RUN: the checkpoint, the scores, the curves as a picture. The model is registered
+    as a candidate: `trading-bot models promote` makes it a strategy. Ctrl-C or a kill loses at most an epoch.
+
+    \b
+    Example: trading-bot train --model lstm --data candles/BTC_USDT-1h.csv.gz --walk-forward 5
+    """
+    from trading_bot.training.run import begin_run, execute, fits_of, open_run
+
+    root: Path = given["runs"]
+    if given["resume"] is not None:
+        run = open_run(root, given["resume"])
+        candles = _candles(settings, run.config)
+    else:
+        config = _config(given)
+        candles = _candles(settings, config)
+        run = begin_run(root, config, candles)
+    if not as_json:
+        click.echo(f"run {run.id}: {len(candles):,} candles of {candles.symbol} {candles.timeframe}, "
+                   f"{fits_of(run.config)} fits of at most {run.config.fit.epochs} epochs")  # fmt: skip
+    try:
+        with _progress(run, fits_of(run.config), tensorboard=given["tensorboard"]) as watch:
+            result = execute(run, candles, watch)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; go on with `trading-bot train --resume {run.id}`", err=True)
+        raise
+    version = _register(settings, result)
+    if as_json:
+        scores = {arm: each.as_json() for arm, each in result.scores.items()}
+        show.print_json({"run": run.id, "folder": str(run.folder), "model": version.id, "scores": scores})
+    else:
+        _print(result, version)
+
+
+def _config(given: Mapping[str, Any]) -> RunConfig:
+    from trading_bot.features.selection_config import load
+    from trading_bot.training.fitting import FitConfig
+    from trading_bot.training.run import RunConfig
+
+    if not given["data"]:
+        raise click.UsageError("--data is missing; wanted a candle file or a pair, such as --data BTC/USDT")
+    if not given["strategy"].isidentifier():
+        raise click.BadParameter(f"found {given['strategy']!r}, wanted a word such as neural_forecast")
+    features = None
+    if given["selection"] is not None:
+        selector = load(given["selection"])
+        features = tuple(str(name) for name in selector.get_feature_names_out())
+    how = {name: given[name] for name in _HOW_NAMES if given[name] is not None}
+    return RunConfig(
+        source=given["data"],
+        timerange=given["timerange"],
+        horizon=given["horizon"],
+        length=given["length"],
+        features=features,
+        folds=given["folds"],
+        strategy=given["strategy"],
+        fit=replace(FitConfig(model=given["model"].lower(), loss=given["loss"]), **how),
+    )
+
+
+# candles --------------------------------------------------------------------------------------------------------------
+
+
+def _candles(settings: Settings, config: RunConfig) -> Candles:
+    start, end = config.timerange
+    candles = training_candles(settings, config.source)
+    first = 0 if start is None else int(candles.time.searchsorted(start))
+    last = len(candles) if end is None else int(candles.time.searchsorted(end))
+    return candles[first:last]
+
+
+def training_candles(settings: Settings, name: str) -> Candles:
+    """Candles to train on: of a file, or of a pair of the configuration.
+
+    Of a pair at the local exchange only the bars that have been replayed so far (or the history it begins with): a
+    network must not be trained on what it will trade.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such file or pair.
+    """
+    from trading_bot.bootstrap import load_market, stored_market
+    from trading_bot.exchange.config import LOCAL
+    from trading_bot.market_data.candle_files import missing, read
+
+    path = Path(name)
+    if path.is_file():
+        return read(path)[0]
+    if name.count("/") != 1 or path.suffix:
+        raise ConfigurationError(missing(path))
+    symbol = name.upper()
+    if settings.exchange.name != LOCAL:
+        return stored_market(settings, (symbol,))[0][symbol]
+    candles, described = load_market(settings)
+    if symbol not in candles:
+        raise ConfigurationError(f"no candles of {symbol}: the market is {described}; choose one of its pairs")
+    return candles[symbol][: _replayed(settings, candles[symbol])]
+
+
+def _replayed(settings: Settings, candles: Candles) -> int:
+    """How many of a replayed market's bars have closed by now."""
+    from trading_bot.storage.store import open_readonly
+    from trading_bot.trading.memory import last_bar
+
+    try:
+        with closing(open_readonly(settings.database_url)) as store:
+            time = last_bar(store)
+    except StorageError:  # the bot has not run yet
+        time = None
+    begun = min(settings.market.history, len(candles))
+    return begun if time is None else max(begun, int(candles.time.searchsorted(time, "right")))
+
+
+# what came out --------------------------------------------------------------------------------------------------------
+
+
+def _register(settings: Settings, result: RunResult) -> ModelVersion:
+    """Keep the model as a candidate: a row in the database, its checkpoint in the data directory."""
+    from trading_bot.domain.models import ModelStatus, ModelVersion
+    from trading_bot.learn.model_registry import models_folder, register
+    from trading_bot.storage.store import open_store
+
+    facts = result.forecaster.facts
+    version = ModelVersion(
+        id=f"{result.run.config.strategy}-{result.run.id}",
+        strategy=result.run.config.strategy,
+        status=ModelStatus.CANDIDATE,
+        created=datetime.fromisoformat(facts["created"]),
+        parent=None,
+        sha256=result.sha256,
+        data_hash=facts["data_hash"],
+        features=facts["features"],
+        config={
+            "model": facts["model"],
+            **{name: facts[name] for name in ("symbol", "timeframe", "horizon", "trained_from", "trained_until")},
+            "loss": facts["training"]["loss"],
+            "training": facts["training"],
+        },
+        scores={**result.scores["model"].as_json(), "mae_zero": result.scores["zero"].mae},
+    )
+    with closing(open_store(settings.database_url)) as store:
+        register(store, models_folder(settings.data_dir), version, result.checkpoint)
+    return version
+
+
+def _print(result: RunResult, version: ModelVersion) -> None:
+    rows = []
+    for arm, each in result.scores.items():
+        low, high = each.hit_rate_interval or (None, None)
+        interval = "-" if low is None else f"{low:.1%} to {high:.1%}"
+        rate = None if each.hit_rate is None else f"{each.hit_rate:.1%}"
+        rows.append((arm, each.rows, f"{each.mae:.5f}", f"{each.rmse:.5f}", f"{each.skill:+.2%}", rate, interval,
+                     each.correlation))  # fmt: skip
+    config = result.run.config
+    show.table(_COLUMNS, rows, f"forecasts {config.horizon} bars ahead of rows never trained on, {config.folds} folds")
+    click.echo(_verdict(result))
+    click.echo(f"curves      {result.run.folder / 'curves.png'}")
+    click.echo(f"checkpoint  {result.checkpoint}")
+    click.echo(f"registered  {version.id}; `trading-bot models promote {version.id}` makes it a strategy")
+
+
+def _verdict(result: RunResult) -> str:
+    """In words, so that a null result is not taken for more."""
+    model = result.scores["model"]
+    low, high = model.hit_rate_interval or (0.5, 0.5)
+    told = "above one half" if low > 0.5 else "below one half" if high < 0.5 else "no better than a coin's toss"
+    better = [arm for arm, each in result.scores.items() if arm != "model" and each.skill >= model.skill]
+    error = f"the error is no smaller than that of {', '.join(better)}" if better else "the error is the smallest"
+    drift = result.scores["mean"].hit_rate or 0.5
+    if low > 0.5 and drift >= low:
+        told += f", but always forecasting the training's mean is right {drift:.1%} of the time"
+    return f"hit rate {told}; {error}"
+
+
+@contextmanager
+def _progress(run: Run, fits: int, *, tensorboard: bool) -> Iterator[Watcher]:
+    """One bar over all fits on a terminal, nothing elsewhere; curves for TensorBoard where they are wanted."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    epochs, boards = run.config.fit.epochs, dict[str, Any]()
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task, seen = progress.add_task("training", total=fits * epochs), list[str]()
+
+        def watch(fit: str, epoch: int, values: Mapping[str, float]) -> None:
+            if fit not in seen:
+                seen.append(fit)
+            text = f"{fit}  epoch {epoch + 1}  train {values['train_loss']:.4g}  val {values['val_loss']:.4g}"
+            progress.update(task, completed=(len(seen) - 1) * epochs + epoch + 1, description=text)
+            if tensorboard:
+                from trading_bot.training.tensorboard_log import TensorBoardLog
+
+                if fit not in boards:
+                    boards[fit] = TensorBoardLog(
+                        run.folder / "tensorboard" / fit.replace("/", "-of-").replace(" ", "-")
+                    )
+                boards[fit].write(epoch, values)
+
+        try:
+            yield watch
+        finally:
+            for board in boards.values():
+                board.close()

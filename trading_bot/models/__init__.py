@@ -1,0 +1,1 @@
+"""Networks: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""One fit: losses, loaders, the trainer and its checkpoints."""

@@ -1,0 +1,57 @@
+"""Whether the batches a trainer is given are large enough for its model and its loss."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sized
+from typing import Any
+
+from torch import nn
+
+from trading_bot.errors import TrainingError
+
+LEAST = 8  # rows below which a batch statistic (a Sharpe ratio) means nothing
+FEW = 64  # … and below which it is told that it means little
+_NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+def check_batches(model: nn.Module, train: Iterable[Any], val: Iterable[Any], loss_fn: Any) -> None:
+    """Refuse what cannot be trained on; let a loader of ours join a last batch that is too small to the one before.
+
+    Raises
+    ------
+    TrainingError
+    """
+    statistic = not getattr(loss_fn, "additive", True)
+    wanted = LEAST if statistic else 2 if any(isinstance(part, _NORMS) for part in model.modules()) else 1
+    for name, loader in (("training", train), ("validation", val)):
+        if not isinstance(loader, Sized) or not len(loader):
+            raise TrainingError(f"the {name} loader is empty or has no length; wanted at least one batch of (X, y)")
+    size, rows = getattr(train, "batch_size", None), len(getattr(train, "dataset", ()))
+    if size is None or not rows:
+        return  # somebody's own iterable: its batches are looked at when they come
+    if min(size, rows) < wanted:
+        why = f"{describe_loss(loss_fn)} is a statistic of the batch" if statistic else "the model has BatchNorm"
+        raise TrainingError(
+            f"batches have {min(size, rows)} rows; wanted at least {wanted}, for {why}: raise batch_size or load more"
+        )
+    if hasattr(train, "least"):
+        train.least = wanted
+    elif 0 < rows % size < wanted and not getattr(train, "drop_last", False):
+        raise TrainingError(
+            f"the last batch would have {rows % size} rows, fewer than the {wanted} needed; pass drop_last=True to the "
+            "DataLoader, or use create_data_loaders, which joins it to the one before"
+        )
+    if statistic and size < FEW:
+        warnings.warn(
+            f"{describe_loss(loss_fn)} is a statistic of the batch, and batches of {size} rows make a noisy one; "
+            f"{FEW} or more are better",
+            stacklevel=3,
+        )
+
+
+def describe_loss(loss_fn: Any) -> str:
+    """A loss's name for people."""
+    return (
+        type(loss_fn).__name__ if isinstance(loss_fn, nn.Module) else getattr(loss_fn, "__name__", str(type(loss_fn)))
+    )

@@ -1,0 +1,87 @@
+"""How often a forecast's sign is right, by how far from zero it is: Platt's scaling on rows the network never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from trading_bot.domain.market import Floats
+from trading_bot.errors import CheckpointError, TrainingError
+
+LEAST_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """P(sign right) = 1 / (1 + exp(-(intercept + slope · strength))), strength = |forecast| / scale.
+
+    Attributes
+    ----------
+    intercept, slope : slope ≥ 0, a larger forecast is never trusted less
+    scale : standard deviation of the training target, the unit of strength
+    most : strength from which nothing is known; a larger one counts as this
+    rows : how many it was fitted on
+    hit_rate : of those rows
+    """
+
+    intercept: float
+    slope: float
+    scale: float
+    most: float
+    rows: int
+    hit_rate: float
+
+    def probability(self, forecast: Floats) -> Floats:
+        """Probability that the forecast's sign is right, for each."""
+        strength = np.minimum(np.abs(forecast) / self.scale, self.most)
+        result: Floats = 1 / (1 + np.exp(-(self.intercept + self.slope * strength)))
+        return result
+
+    def confidence(self, forecast: Floats) -> Floats:
+        """2·P - 1 where that is positive, else 0: nothing at a coin's toss, 1 at certainty."""
+        return np.maximum(2 * self.probability(forecast) - 1, 0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Calibration:
+        """What `as_json` gave; a CheckpointError if it is something else."""
+        try:
+            made = cls(**{name: values[name] for name in cls.__slots__})
+            numbers = np.array([made.intercept, made.slope, made.scale, made.most], np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"the calibration {values!r} is incomplete ({error}); train again") from None
+        if not np.isfinite(numbers).all() or made.slope < 0 or made.scale <= 0:
+            raise CheckpointError(f"the calibration {values!r} is out of range; train again")
+        return made
+
+
+def fit_calibration(forecast: Floats, target: Floats, scale: float) -> Calibration:
+    """Fit it on forecasts of rows that were not trained on; rows whose target is 0 tell nothing and are left out.
+
+    Raises
+    ------
+    TrainingError
+        If there are too few rows.
+    """
+    told = (target != 0) & (forecast != 0)
+    if told.sum() < LEAST_ROWS:
+        raise TrainingError(
+            f"{int(told.sum())} forecasts are too few to calibrate on; at least {LEAST_ROWS} are needed: load more"
+        )
+    strength = np.abs(forecast[told]) / scale
+    right = np.sign(forecast[told]) == np.sign(target[told])
+    share = float(np.clip(right.mean(), 1e-3, 1 - 1e-3))
+    intercept, slope = float(np.log(share / (1 - share))), 0.0
+    if 0 < right.sum() < len(right) and strength.std() > 0:
+        fitted = LogisticRegression(C=1e6, max_iter=1000).fit(strength[:, None] / strength.std(), right)
+        if fitted.coef_[0, 0] > 0:
+            intercept, slope = float(fitted.intercept_[0]), float(fitted.coef_[0, 0] / strength.std())
+    return Calibration(
+        intercept, slope, float(scale), float(np.quantile(strength, 0.99)), int(told.sum()), float(right.mean())
+    )
