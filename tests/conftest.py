@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: threads of processes that share cores wait
+
 from collections.abc import Iterator
 from pathlib import Path
 

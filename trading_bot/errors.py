@@ -23,6 +23,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_LISTED = 20
+
 
 class TradingBotError(Exception):
     """Base of every error this program raises on purpose; its text is fit for a user."""
@@ -101,8 +103,9 @@ class InvalidTransition(TradingBotError):
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """Words for a name that is not in a table: what was found, the nearest that is, and all there are."""
+    """Words for a name that is not in a table: what was found, the nearest that is, and what there is."""
     names = list(known)
+    listed = names if len(names) <= MOST_LISTED else [*names[:MOST_LISTED], f"… and {len(names) - MOST_LISTED} more"]
     near = difflib.get_close_matches(str(name).lower(), [each.lower() for each in names], n=1)
     hint = next((f"did you mean {each!r}? " for each in names if near and each.lower() == near[0]), "")
-    return f"unknown {kind} {name!r}; {hint}there are {', '.join(names)}"
+    return f"unknown {kind} {name!r}; {hint}there are {', '.join(listed)}"

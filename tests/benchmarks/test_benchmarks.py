@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, float]] = {
     "decision_path": {"BARS": 15},
     "features": {"BARS": 600, "ROUNDS": 2, "BATCHES": 3},
     "indicators": {"ROUNDS": 3},
+    "losses": {"BATCH": 64, "ROUNDS": 3},
     "memory": {"CANDLES": 60, "SAMPLE_SECONDS": 0.05},
     "start_up": {"ROUNDS": 1, "BARS": 2},
     "storage_commit": {"ROUNDS": 2, "COMMITS": 2},

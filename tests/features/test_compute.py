@@ -135,6 +135,22 @@ def test_it_is_finite_in_any_market(seed: int, idle: float, scale: float, move: 
     assert np.isfinite(feature_matrix(candles(close, opened, high, low, volume), CANDIDATES).values).all()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_one_monstrous_volume_leaves_shares_in_their_range(seed: int) -> None:
+    """Running sums never get rid of its rounding error, which is larger than all that is traded afterwards."""
+    market = candles_of(600, seed)
+    volume = market.volume * 1e-4 + (np.arange(600) % 3 == 0) * 1e-3
+    volume[300] = 1e15
+    matrix = feature_matrix(candles(market.close, market.open, market.high, market.low, volume), CANDIDATES)
+    assert np.isfinite(matrix.values).all()
+    values = dict(zip(matrix.names, matrix.values, strict=True))
+    for period in (20, 60):
+        assert np.abs(values[f"on_balance_{period}"]).max() <= 1
+        assert np.abs(values[f"accumulation_{period}"]).max() <= 1
+    for period in (14, 28):
+        assert 0 <= values[f"mfi_{period}"].min() <= values[f"mfi_{period}"].max() <= 1
+
+
 @pytest.mark.parametrize("rows", [0, 1, 64, WARM_UP])
 def test_too_few_candles_say_how_many_are_needed(rows: int) -> None:
     with pytest.raises(CandleDataError, match=rf"{rows} candles .* at least 251 are needed.* load {251 - rows} more"):

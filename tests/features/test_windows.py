@@ -10,7 +10,7 @@ import pytest
 from tests.features.market import candles_of, replaced
 from trading_bot.errors import CandleDataError, ConfigurationError
 from trading_bot.features.compute import WARM_UP, feature_matrix
-from trading_bot.features.windows import feature_windows, forward_returns, windows_of
+from trading_bot.features.windows import by_rows, feature_windows, forward_returns, windows_of
 
 WHOLE = candles_of(500)
 
@@ -82,3 +82,22 @@ def test_windows_and_targets_are_joined_by_the_index() -> None:
     kept = index[index < len(target)]
     assert len(kept) == len(windows) - 6
     assert target[kept][-1] == WHOLE.close[499] / WHOLE.close[493] - 1
+
+
+def test_windows_by_rows_are_the_same_windows_and_copy_the_matrix_once() -> None:
+    windows, _ = windows_of(feature_matrix(WHOLE))
+    beside = by_rows(windows)
+    assert (beside == windows).all()
+    assert beside.strides == (160, 160, 4)  # the 40 features of a candle are neighbours
+    assert np.shares_memory(beside[3], beside[4])
+    assert not beside.flags.writeable
+    rows = np.array([17, 3, 3, 99])
+    assert beside[rows].flags.c_contiguous
+    assert (beside[rows] == windows[rows]).all()
+    assert (by_rows(windows[50:80]) == windows[50:80]).all()
+
+
+def test_what_is_no_view_of_one_matrix_is_left_as_it_is() -> None:
+    windows, _ = windows_of(feature_matrix(WHOLE))
+    for other in (windows.copy(), windows[::2], windows[[5, 1, 2]], windows[:0], by_rows(windows)):
+        assert by_rows(other) is other

@@ -78,9 +78,9 @@ def _head(findings: Findings) -> str:
         f"# Forecasting {data.horizon} bars ahead\n\n"
         f"{findings.candles}: {len(data.y):,} windows of {data.length} bars × {len(data.names)} features. "
         f"{findings.folds} walk-forward folds: each network is fitted on everything before a block (less "
-        f"{data.horizon} purged rows) and judged on the block; the newest {fit.validation:.0%} of its training rows decide when to "
-        f"stop. Budget of a fit: at most {budget} of {fit.batch_size} rows, loss {fit.loss}, {fit.optimizer} at "
-        f"{fit.learning_rate:g}, patience {fit.patience} epochs; {findings.seeds} seed(s)"
+        f"{data.horizon} purged rows) and judged on the block; the newest {fit.validation:.0%} of its training rows "
+        f"decide when to stop. Budget of a fit: at most {budget} of {fit.batch_size} rows, loss {fit.loss}, "
+        f"{fit.optimizer} at {fit.learning_rate:g}, patience {fit.patience} epochs; {findings.seeds} seed(s)"
         f"{', forecasts averaged over them' if findings.seeds > 1 else ''}. The whole page took "
         f"{sum(model.seconds for model in findings.models) / 60:.0f} minutes of training.\n\n"
         f"    {findings.command}\n\n"
@@ -147,9 +147,9 @@ def _by_fold(findings: Findings) -> str:
 def _how(findings: Findings) -> str:
     times = ", ".join(f"{model.name} {model.seconds / 60:.1f} min" for model in findings.models)
     return (
-        f"## How it was measured\n\nTraining took: {times}, on {os.cpu_count()} cores ({platform.machine()}), device cpu; Python {platform.python_version()}, "
-        f"trading-bot {__version__}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, numpy "
-        f"{np.__version__}.\n\nCandles: {findings.name}, sha256 `{findings.sha256}`."
+        f"## How it was measured\n\nTraining took: {times}, on {os.cpu_count()} cores ({platform.machine()}), device "
+        f"cpu; Python {platform.python_version()}, trading-bot {__version__}, torch {torch.__version__}, scikit-learn "
+        f"{sklearn.__version__}, numpy {np.__version__}.\n\nCandles: {findings.name}, sha256 `{findings.sha256}`."
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,20 +16,12 @@ from trading_bot.models.cnn import CNNConfig, CNNForecaster
 from trading_bot.models.inputs import check_batch
 from trading_bot.models.layers import dense, forecast_layer
 from trading_bot.models.lstm import LSTMConfig, LSTMForecaster
-from trading_bot.models.sizes import check_dropout, check_several, check_whole, configured
-
-
-class Member(NamedTuple):
-    """A network of the ensemble."""
-
-    config: type[Any]
-    module: Callable[[Any], nn.Module]
-
+from trading_bot.models.sizes import Architecture, check_dropout, check_several, check_whole, configured
 
 MEMBERS = {  # in the order of the columns of base forecasts
-    "lstm": Member(LSTMConfig, LSTMForecaster),
-    "cnn": Member(CNNConfig, CNNForecaster),
-    "attention": Member(AttentionConfig, AttentionForecaster),
+    "lstm": Architecture(LSTMConfig, LSTMForecaster),
+    "cnn": Architecture(CNNConfig, CNNForecaster),
+    "attention": Architecture(AttentionConfig, AttentionForecaster),
 }
 
 

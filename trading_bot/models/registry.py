@@ -6,32 +6,16 @@ Compile with `model.compile()`, which keeps the object that is in the table; `to
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from trading_bot.errors import ConfigurationError, unknown
-from trading_bot.models.attention import AttentionConfig, AttentionForecaster
-from trading_bot.models.cnn import CNNConfig, CNNForecaster
-from trading_bot.models.ensemble import EnsembleConfig, EnsembleForecaster
-from trading_bot.models.lstm import LSTMConfig, LSTMForecaster
-from trading_bot.models.sizes import configured
+from trading_bot.models.ensemble import MEMBERS, EnsembleConfig, EnsembleForecaster
+from trading_bot.models.sizes import Architecture, configured
 
-
-class Entry(NamedTuple):
-    """A network and the dataclass of its sizes."""
-
-    config: type[Any]
-    module: Callable[[Any], nn.Module]
-
-
-MODELS: dict[str, Entry] = {
-    "lstm": Entry(LSTMConfig, LSTMForecaster),
-    "cnn": Entry(CNNConfig, CNNForecaster),
-    "attention": Entry(AttentionConfig, AttentionForecaster),
-    "ensemble": Entry(EnsembleConfig, EnsembleForecaster),
-}
+MODELS = MEMBERS | {"ensemble": Architecture(EnsembleConfig, EnsembleForecaster)}
 
 
 def build_model(name: str, **sizes: Any) -> nn.Module:

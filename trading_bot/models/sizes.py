@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from numbers import Integral
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from torch import nn
 
 from trading_bot.errors import ConfigurationError, unknown
 
 C = TypeVar("C")
+
+
+class Architecture(NamedTuple):
+    """A network and the dataclass of its sizes, from which alone it is built."""
+
+    config: type[Any]
+    module: Callable[[Any], nn.Module]
 
 
 def configured(config: type[C], sizes: Mapping[str, Any]) -> C:
@@ -27,13 +36,13 @@ def configured(config: type[C], sizes: Mapping[str, Any]) -> C:
     return config(**{name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()})
 
 
-def check_whole(config: object, *names: str, least: int = 1) -> None:
-    """Refuse a size that is no whole number ≥ `least`; what is whole becomes an `int`, for JSON's sake."""
+def check_whole(config: object, *names: str) -> None:
+    """Refuse a size that is no whole number ≥ 1; what is whole becomes an `int`, for JSON's sake."""
     for name in names:
         size = getattr(config, name)
         number = _whole(size)
-        if number is None or number < least:
-            raise ConfigurationError(f"{type(config).__name__}.{name} is {size!r}; wanted a whole number ≥ {least}")
+        if number is None or number < 1:
+            raise ConfigurationError(f"{type(config).__name__}.{name} is {size!r}; wanted a whole number ≥ 1")
         object.__setattr__(config, name, number)
 
 

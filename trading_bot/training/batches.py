@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -25,9 +25,10 @@ def check_batches(model: nn.Module, train: Iterable[Any], val: Iterable[Any], lo
     statistic = not getattr(loss_fn, "additive", True)
     wanted = LEAST if statistic else 2 if any(isinstance(part, _NORMS) for part in model.modules()) else 1
     for name, loader in (("training", train), ("validation", val)):
-        if not isinstance(loader, Sized) or not len(loader):
+        if not _length(loader):
             raise TrainingError(f"the {name} loader is empty or has no length; wanted at least one batch of (X, y)")
-    size, rows = getattr(train, "batch_size", None), len(getattr(train, "dataset", ()))
+    rows = _length(getattr(train, "sampler", getattr(train, "dataset", ())))  # a sampler may take a part of the rows
+    size = getattr(train, "batch_size", None)
     if size is None or not rows:
         return  # somebody's own iterable: its batches are looked at when they come
     if min(size, rows) < wanted:
@@ -42,12 +43,20 @@ def check_batches(model: nn.Module, train: Iterable[Any], val: Iterable[Any], lo
             f"the last batch would have {rows % size} rows, fewer than the {wanted} needed; pass drop_last=True to the "
             "DataLoader, or use create_data_loaders, which joins it to the one before"
         )
-    if statistic and size < FEW:
+    if statistic and min(size, rows) < FEW:
         warnings.warn(
-            f"{describe_loss(loss_fn)} is a statistic of the batch, and batches of {size} rows make a noisy one; "
-            f"{FEW} or more are better",
+            f"{describe_loss(loss_fn)} is a statistic of the batch, and {min(size, rows)} rows a batch make a noisy "
+            f"one; {FEW} or more are better",
             stacklevel=3,
         )
+
+
+def _length(loader: Any) -> int:
+    """How many it holds; 0 if it cannot tell, as PyTorch's loader of an IterableDataset cannot."""
+    try:
+        return len(loader)
+    except TypeError:
+        return 0
 
 
 def describe_loss(loss_fn: Any) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from trading_bot.domain.market import Floats
@@ -38,7 +39,7 @@ class Calibration:
     def probability(self, forecast: Floats) -> Floats:
         """Probability that the forecast's sign is right, for each."""
         strength = np.minimum(np.abs(forecast) / self.scale, self.most)
-        result: Floats = 1 / (1 + np.exp(-(self.intercept + self.slope * strength)))
+        result: Floats = expit(self.intercept + self.slope * strength)
         return result
 
     def confidence(self, forecast: Floats) -> Floats:
@@ -52,11 +53,11 @@ class Calibration:
     def from_json(cls, values: Mapping[str, Any]) -> Calibration:
         """What `as_json` gave; a CheckpointError if it is something else."""
         try:
-            made = cls(**{name: values[name] for name in cls.__slots__})
-            numbers = np.array([made.intercept, made.slope, made.scale, made.most], np.float64)
-        except (KeyError, TypeError, ValueError) as error:
+            numbers = {name: float(values[name]) for name in cls.__slots__}
+            made = cls(**{**numbers, "rows": int(values["rows"])})  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"the calibration {values!r} is incomplete ({error}); train again") from None
-        if not np.isfinite(numbers).all() or made.slope < 0 or made.scale <= 0:
+        if not np.isfinite(list(numbers.values())).all() or min(made.slope, made.most) < 0 or made.scale <= 0:
             raise CheckpointError(f"the calibration {values!r} is out of range; train again")
         return made
 
@@ -76,8 +77,8 @@ def fit_calibration(forecast: Floats, target: Floats, scale: float) -> Calibrati
         )
     strength = np.abs(forecast[told]) / scale
     right = np.sign(forecast[told]) == np.sign(target[told])
-    share = float(np.clip(right.mean(), 1e-3, 1 - 1e-3))
-    intercept, slope = float(np.log(share / (1 - share))), 0.0
+    share = (right.sum() + 1) / (len(right) + 2)  # Platt's targets: a few rows that are all right are no certainty
+    intercept, slope = float(logit(share)), 0.0
     if 0 < right.sum() < len(right) and strength.std() > 0:
         fitted = LogisticRegression(C=1e6, max_iter=1000).fit(strength[:, None] / strength.std(), right)
         if fitted.coef_[0, 0] > 0:

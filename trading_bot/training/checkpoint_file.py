@@ -22,6 +22,7 @@ from trading_bot.errors import CheckpointError
 
 SUFFIX = ".safetensors"
 FORMAT = "trading_bot.checkpoint.1"
+KEY = "trading_bot"
 LARGEST = 4 << 30  # bytes; more is no checkpoint of ours
 
 Tensors = Mapping[str, torch.Tensor]
@@ -43,14 +44,15 @@ def write_checkpoint(path: Path, tensors: Tensors, facts: Mapping[str, Any], *, 
     """
     kept = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts, sort_keys=True)
-    data = save(kept, {"format": FORMAT, "facts": text, "sha256": _digest(kept, text)})
+    header = {"format": FORMAT, "facts": text, "sha256": _digest(kept, text)}
+    data = save(kept, {KEY: json.dumps(header, sort_keys=True)})  # of several keys the order would be chance
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, durable=durable) as file:
             file.write(data)
     except OSError as error:
         raise CheckpointError(
-            f"checkpoint {path} cannot be written: {error.strerror}; make room or choose another folder"
+            f"checkpoint {path} cannot be written: {error.strerror or error}; make room or choose another folder"
         ) from error
     return hashlib.sha256(data).hexdigest()
 
@@ -82,7 +84,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
             f"checkpoint {path} does not match its checksum: it was changed after it was written; "
             "take another copy or train again"
         )
-    facts: dict[str, Any] = json.loads(metadata["facts"])
+    facts = json.loads(metadata["facts"])
+    if not isinstance(facts, dict):
+        raise _foreign(path, f"its facts are a {type(facts).__name__}")
     return tensors, facts
 
 
@@ -107,9 +111,12 @@ def _metadata(data: bytes) -> dict[str, Any]:
     if length > len(data) - 8:
         raise ValueError(f"a header of {length} bytes in a file of {len(data)}")
     header = json.loads(data[8 : 8 + length])
-    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    try:
+        metadata = json.loads(header["__metadata__"][KEY])
+    except (KeyError, TypeError):
+        metadata = None
     if not isinstance(metadata, dict):
-        raise TypeError("no metadata")
+        raise TypeError("its header has no facts of this program")
     return metadata
 
 

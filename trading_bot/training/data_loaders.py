@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from trading_bot.errors import TrainingError
 from trading_bot.features.columns import Features
 from trading_bot.training.prepared_data import PreparedData, prepare_data
-from trading_bot.training.statistics import column_statistics, finite_windows
+from trading_bot.training.statistics import SMALLEST, column_statistics, finite_windows
 from trading_bot.training.walk_forward import Rows, WalkForwardValidator
 
 __all__ = [
@@ -37,7 +37,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 class TimeSeriesDataset(Dataset[Batch]):
     """Windows X (n, time, features) and targets y (n,) or (n, H), normalised feature by feature when a batch is taken.
 
-    Nothing is copied before: X may be a strided view over a matrix. A feature that does not move in the training rows
+    No window is copied before: X may be a strided view over a matrix. A feature that does not move in the training rows
     is centred and not divided.
 
     Parameters
@@ -50,8 +50,9 @@ class TimeSeriesDataset(Dataset[Batch]):
 
     Attributes
     ----------
+    X : float32, all windows that were given, those that were dropped too
     mean, std : float32 (features,), or None with `normalize=False`; std is 1 where a feature does not move
-    y : float32 (n, H)
+    y : float32 (n, H), without those that were dropped
 
     Raises
     ------
@@ -74,20 +75,22 @@ class TimeSeriesDataset(Dataset[Batch]):
             raise TrainingError(f"X has {len(self.X)} rows and y {len(self.y)}; wanted one target for each window")
         if nan not in ("error", "drop"):
             raise TrainingError(f"nan is {nan!r}; wanted 'error' or 'drop'")
-        self._keep_finite(nan)
+        good = self._finite(nan)
+        self._kept = None if good is None else np.flatnonzero(good)
+        self.y = self.y if good is None else self.y[good]
         if (mean is None) != (std is None):
             raise TrainingError("found only one of mean and std; wanted both (of the training part) or neither")
         self.mean: npt.NDArray[np.float32] | None = None
         self.std: npt.NDArray[np.float32] | None = None
         if normalize:
-            self.mean, self.std = column_statistics(self.X) if mean is None else self._given(mean, std)
-            self._shift = torch.from_numpy(self.mean)
-            self._factor = torch.from_numpy(1 / self.std)
+            self.mean, self.std = column_statistics(self.X, good) if mean is None else self._given(mean, std)
+            self._factor = 1 / self.std
 
-    def _keep_finite(self, nan: str) -> None:
-        good = finite_windows(self.X) & np.isfinite(self.y).all(axis=1)
+    def _finite(self, nan: str) -> npt.NDArray[np.bool_] | None:
+        """Which rows are to be kept; None for all."""
+        good: npt.NDArray[np.bool_] = finite_windows(self.X) & np.isfinite(self.y).all(axis=1)
         if good.all():
-            return
+            return None
         if nan == "error":
             row = int(np.flatnonzero(~good)[0])
             raise TrainingError(
@@ -96,7 +99,7 @@ class TimeSeriesDataset(Dataset[Batch]):
             )
         if not good.any():
             raise TrainingError(f"all {len(good)} rows hold a value that is not finite; none is left to train on")
-        self.X, self.y = self.X[good], self.y[good]
+        return good
 
     def _given(self, mean: Any, std: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         given = [np.array(values, np.float32).reshape(-1) for values in (mean, std)]
@@ -105,10 +108,10 @@ class TimeSeriesDataset(Dataset[Batch]):
                 raise TrainingError(
                     f"{name} has {len(values)} values; wanted a finite one for each of {self.X.shape[-1]} features"
                 )
-        return given[0], np.where(given[1] > 0, given[1], np.float32(1))
+        return given[0], np.where(given[1] >= SMALLEST, given[1], np.float32(1))
 
     def __len__(self) -> int:
-        return len(self.X)
+        return len(self.y)
 
     def __getitem__(self, row: int) -> Batch:
         if not -len(self) <= row < len(self):
@@ -118,10 +121,13 @@ class TimeSeriesDataset(Dataset[Batch]):
 
     def batch(self, rows: Rows | slice) -> Batch:
         """The windows (B, time, features) and targets (B, H) of `rows`, float32, in memory of their own."""
-        X = torch.from_numpy(np.array(self.X[rows], order="C"))
-        if self.mean is not None:
-            X.sub_(self._shift).mul_(self._factor)
-        return X, torch.from_numpy(np.array(self.y[rows]))
+        chosen = rows if self._kept is None else self._kept[rows]
+        part = self.X[chosen]  # a copy already, unless it is a slice
+        X = np.array(part, order="C", copy=isinstance(chosen, slice) or None)
+        if self.mean is not None:  # by numpy: so little work is done before PyTorch has woken its threads
+            np.subtract(X, self.mean, out=X)
+            np.multiply(X, self._factor, out=X)
+        return torch.from_numpy(X), torch.from_numpy(np.array(self.y[rows]))
 
 
 class BatchLoader:
@@ -148,8 +154,9 @@ class BatchLoader:
         seed: int = 0,
         max_batches: int | None = None,
     ) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise TrainingError(f"batch_size is {batch_size!r}; wanted a whole number ≥ 1")
+        for name, value in (("batch_size", batch_size), ("max_batches", 1 if max_batches is None else max_batches)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise TrainingError(f"{name} is {value!r}; wanted a whole number ≥ 1")
         if drop_last and len(dataset) < batch_size:
             raise TrainingError(
                 f"{len(dataset)} rows make no full batch of {batch_size} and drop_last leaves nothing; "
@@ -282,7 +289,13 @@ def _targets(y: Any) -> Features:
 
 
 def _numbers(name: str, values: Any) -> Features:
-    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # NumPy has no bfloat16
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise TrainingError(f"{name} is no array ({error}); wanted numbers, best float32") from None
     if array.dtype == np.float32:
         return array
     if array.dtype.kind not in "fiu":

@@ -79,7 +79,8 @@ def check_config(config: FitConfig, length: int, features: int) -> None:
     ------
     TrainingError, ConfigurationError
     """
-    model = build_model(config.model, **config.sizes, time=length, features=features)
+    with torch.device("meta"):  # shapes alone: no memory, no chance used up
+        model = build_model(config.model, **config.sizes, time=length, features=features)
     optimizer = create_optimizer(model, config.optimizer, config.learning_rate)
     if config.scheduler is not None:
         create_scheduler(optimizer, config.scheduler)
@@ -113,8 +114,11 @@ def fit_forecaster(
     check_target(y)
     check_config(config, X.shape[1], X.shape[2])
     fitting = _Fitting(X, y, horizon, config, folder, watch)
-    with torch.random.fork_rng(devices=[]):
+    before = torch.get_rng_state()
+    try:
         network = fitting.whole_network()
+    finally:
+        torch.set_rng_state(before)  # the caller's chance is not ours to move
     whole = fitting.dataset(len(X))
     assert whole.mean is not None
     assert whole.std is not None

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from trading_bot.errors import CheckpointError, TrainingError
+from trading_bot.errors import CheckpointError, ConfigurationError, TrainingError
 from trading_bot.models.registry import model_config
 from trading_bot.training.checkpoint_file import SUFFIX, read_checkpoint, write_checkpoint
 
@@ -79,8 +79,14 @@ class ModelCheckpoint:
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"metadata is not JSON ({error}); pass numbers, text and lists") from None
         write_checkpoint(self.path, model.state_dict(), facts)
-        self.path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
         self.best = float(value)
+        beside = self.path.with_suffix(".json")
+        try:
+            beside.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise CheckpointError(
+                f"{beside} cannot be written: {error.strerror or error}; make room or choose another folder"
+            ) from error
         return True
 
     def load_best(self, model: nn.Module) -> dict[str, Any]:
@@ -98,7 +104,11 @@ class ModelCheckpoint:
 
 def describe(model: nn.Module) -> dict[str, Any]:
     """What rebuilds a model: its configuration, if it is one of the table's; its class, if it is somebody's own."""
-    return {"model": model_config(model) if hasattr(model, "config") else None, "class": type(model).__name__}
+    try:
+        config = model_config(model)
+    except ConfigurationError:
+        config = None
+    return {"model": config, "class": type(model).__name__}
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: Path) -> None:

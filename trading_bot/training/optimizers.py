@@ -55,7 +55,8 @@ def create_optimizer(
     arguments = {**defaults, **options}
     on = {parameter.device.type for parameter in parameters}
     floats = all(torch.is_floating_point(parameter) for parameter in parameters)
-    if "fused" in defaults and "fused" not in options and not (floats and on <= set(_FUSED_DEVICES)):
+    other = {"fused", "foreach", "differentiable"} & options.keys()  # another way to step was chosen
+    if "fused" in defaults and "fused" not in options and (other or not (floats and on <= set(_FUSED_DEVICES))):
         del arguments["fused"]
     made: Optimizer = _made("optimizer", name, make, parameters, {"lr": float(lr), **arguments})
     return made
@@ -76,6 +77,10 @@ def create_scheduler(optimizer: Optimizer, name: str = "cosine", **options: Any)
         If the name or an option is unknown or out of range.
     """
     make, defaults = _entry("scheduler", name, SCHEDULERS)
+    for option in ("step_size", "T_max"):  # PyTorch divides by them, but only after the first epoch
+        value = options.get(option, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise TrainingError(f"scheduler {name!r}: {option} is {value!r}; wanted a whole number of epochs ≥ 1")
     made: LRScheduler = _made("scheduler", name, make, optimizer, {**defaults, **options})
     return made
 
@@ -94,5 +99,5 @@ def _made(kind: str, name: str, make: Callable[..., Any], subject: Any, argument
             raise TrainingError(f"{kind} {name!r}: {unknown('option', option, accepted)}")
     try:
         return make(subject, **arguments)
-    except (ValueError, TypeError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise TrainingError(f"{kind} {name!r} cannot be made of {arguments}: {error}") from None

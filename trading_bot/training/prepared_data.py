@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from trading_bot.domain.market import Candles, Times
-from trading_bot.errors import ConfigurationError, TrainingError, unknown
+from trading_bot.errors import CandleDataError, ConfigurationError, unknown
 from trading_bot.features.columns import Features
 from trading_bot.features.compute import FeatureMatrix, feature_matrix
 from trading_bot.features.table import CANDIDATES, INDICATORS, Indicator, column_names
-from trading_bot.features.windows import forward_returns, windows_of
+from trading_bot.features.windows import by_rows, forward_returns, windows_of
 from trading_bot.training.walk_forward import Rows
 
 
@@ -53,7 +53,7 @@ def prepare_data(
 
     Parameters
     ----------
-    candles : more than 250 + length + horizon of them
+    candles : at least 250 + length + horizon of them, and more than twice the horizon
     horizon : bars ahead
     length : bars in a window
     features : column names, of the 40 or of the wider candidates; the 40 if absent
@@ -70,13 +70,14 @@ def prepare_data(
     usable = (index < len(returns)) & (index >= horizon)
     keep = index[usable]
     if not len(keep):
-        raise TrainingError(
+        needed = max(len(candles) - len(index), horizon) + horizon + 1
+        raise CandleDataError(
             f"{len(candles)} candles of {candles.symbol} leave no window of {length} bars with a return over {horizon} "
-            f"bars; at least {len(candles) - len(index) + horizon + 1} are needed: load more or shorten the horizon"
+            f"bars before and after it; at least {needed} are needed: load more or shorten the horizon"
         )
     past = candles.close[keep] / candles.close[keep - horizon] - 1
     return PreparedData(
-        X=X[int(np.argmax(usable)) :][: len(keep)],
+        X=by_rows(X[int(np.argmax(usable)) :][: len(keep)]),
         y=returns[keep].astype(np.float32),
         past=past.astype(np.float32),
         index=keep,

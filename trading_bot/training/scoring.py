@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from trading_bot.domain.market import Floats
+from trading_bot.errors import TrainingError
 
 DRAWS = 2_000  # of the bootstrap
 COVERAGE = 0.95
+FEWEST = 4  # blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Score:
     skill : 1 - MSE / MSE of the zero forecast: above 0 it is better than forecasting nothing
     skill_interval : its 95 % interval, by the same bootstrap of the differences of squared errors
     hit_rate : share of the moves whose sign was right; None where nothing was forecast
-    hit_rate_interval : its 95 % interval by a moving-block bootstrap, since neighbouring targets overlap
+    hit_rate_interval : its 95 % interval by a block bootstrap, since neighbouring targets overlap
     correlation : of forecast and target; None where one of them does not move
     """
 
@@ -42,8 +44,18 @@ class Score:
 
 
 def score(forecast: Floats, target: Floats, horizon: int, seed: int = 0) -> Score:
-    """Score forecasts (n,) against returns (n,) over `horizon` bars, in order of time."""
+    """Score forecasts (n,) against returns (n,) over `horizon` bars, in order of time.
+
+    Raises
+    ------
+    TrainingError
+        If there are none, or not as many of one as of the other.
+    """
     forecast, target = np.asarray(forecast, np.float64), np.asarray(target, np.float64)
+    if forecast.shape != target.shape or forecast.ndim != 1 or not len(target):
+        raise TrainingError(
+            f"forecasts have shape {forecast.shape} and targets {target.shape}; wanted (n,) of both, n ≥ 1"
+        )
     error = forecast - target
     told = (forecast != 0) & (target != 0)
     right = (np.sign(forecast) == np.sign(target))[told].astype(np.float64)
@@ -62,15 +74,18 @@ def score(forecast: Floats, target: Floats, horizon: int, seed: int = 0) -> Scor
 
 
 def block_interval(values: Floats, block: int, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean of values in order of time, by a moving-block bootstrap (Künsch 1989).
+    """95 % interval of the mean of values in order of time, by the circular block bootstrap (Politis and Romano 1992).
 
-    Blocks are at least n^(1/3) long and wrap around at the end, so that every value is drawn as often.
+    Blocks are at least n^(1/3) long and wrap around at the end, so that every value is drawn as often. Where fewer than
+    four fit, nothing is known of how the mean varies: the interval is from the lowest value to the highest.
     """
     n = len(values)
-    length = min(n, max(1, block, round(n ** (1 / 3))))
+    length = max(1, block, round(n ** (1 / 3)))
+    if n < FEWEST * length:
+        return float(values.min()), float(values.max())
     cumulated = np.concatenate(([0.0], np.cumsum(np.concatenate((values, values[: length - 1])))))
     sums = cumulated[length:] - cumulated[:-length]  # of the block that begins at each value
-    starts = np.random.default_rng(seed).integers(0, n, (DRAWS, max(1, round(n / length))))
+    starts = np.random.default_rng(seed).integers(0, n, (DRAWS, round(n / length)))
     means = sums[starts].mean(axis=1) / length
     low, high = np.quantile(means, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return float(low), float(high)

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 SMOOTH = 1e-3  # ε of ψ(d) = √(d² + ε²) − ε, a |d| without its kink
 LET_GO = 1e-3  # least slope of the tanh where the position is wrong: where it loses
-_STILL = 0.05 - 1e-8  # |z| ≥ 0.05 has a direction; float32 keeps the two apart, and hardshrink drops |z| ≤ λ
+_STILL = 0.049999997  # the float32 below 0.05: |z| ≥ 0.05 has a direction, and hardshrink drops |z| ≤ λ
 
 # Numbers as tensors: those of Python are made into one at every use. Any device takes a tensor of shape () from here.
 _ONE, _TWO, _SMOOTH, _WRONG_LEAST = (torch.tensor(number) for number in (1.0, 2.0, SMOOTH, -LET_GO))

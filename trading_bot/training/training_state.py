@@ -52,9 +52,13 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def _flat(value: Any, place: str, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
-        tensors[place] = value
-        return {_TENSOR: place}
+        name = f"{len(tensors)}{place}"  # numbered: {1: …} and {"1": …} are two places of one name
+        tensors[name] = value
+        return {_TENSOR: name}
     if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, bool | int | float | str):
+                raise TypeError(f"{place} has a key that is a {type(key).__name__}")
         # keys may be numbers (an optimizer's parameters): pairs keep them as they are
         return {"items": [[key, _flat(item, f"{place}/{key}", tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ class WalkForwardValidator:
     num_steps : folds
     gap : rows purged between training and validation: the label's horizon, so that no label reaches into the block
     embargo : further rows left out before the block, for what is correlated beyond the label
-    min_train : rows the first fold has before its block, the purged ones included
+    min_train : least rows before the first block, the purged ones included
     expanding : train on everything before the block; otherwise on as many rows as the first fold does
     """
 
@@ -42,7 +43,7 @@ class WalkForwardValidator:
     expanding: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("num_windows", 1), ("num_steps", 1), ("gap", 0), ("embargo", 0)):
+        for name, least in (("num_windows", 2), ("num_steps", 1), ("gap", 0), ("embargo", 0)):
             _whole(name, getattr(self, name), least)
         if self.min_train is not None:
             _whole("min_train", self.min_train, 1)
@@ -61,20 +62,21 @@ class WalkForwardValidator:
         """
         first = self.min_train if self.min_train is not None else int(self.num_windows * LEAST_TRAIN)
         rest = self.num_windows - first
-        most = int(self.num_windows * self.validation_size)
-        if rest < self.num_steps or most < 1:
-            self._refuse(first, max(0, min(rest, self.num_steps) if most else 0))
-        if first <= self.gap + self.embargo:
+        most = int(self.num_windows * self.validation_size + 1e-9)  # 0.29 of 100 rows are 29
+        if most < 1:
             raise TrainingError(
-                f"the first fold has {first} rows before its validation block, and gap {self.gap} with embargo "
-                f"{self.embargo} take all of them; wanted min_train ≥ {self.gap + self.embargo + 1} "
-                f"of {self.num_windows} rows: load more candles or shorten the horizon"
+                f"validation_size {self.validation_size:g} of {self.num_windows} rows is less than a row; wanted a "
+                f"larger share, such as {1.5 / self.num_windows:.3g}"
             )
+        if rest < self.num_steps:
+            self._refuse(first, f"leaves {max(0, rest)} to validate on")
         lengths = np.full(self.num_steps, rest // self.num_steps)
         lengths[: rest % self.num_steps] += 1
         lengths = np.minimum(lengths, most)
         ends = self.num_windows - (lengths.sum() - np.cumsum(lengths))
         trained = int(ends[0] - lengths[0]) - self.gap - self.embargo
+        if trained < 1:
+            self._refuse(first, "leaves the first fold none to train on")
         folds = []
         for length, end in zip(lengths.tolist(), ends.tolist(), strict=True):
             stop = end - length - self.gap - self.embargo
@@ -82,12 +84,16 @@ class WalkForwardValidator:
             folds.append((np.arange(start, stop, dtype=np.int64), np.arange(end - length, end, dtype=np.int64)))
         return folds
 
-    def _refuse(self, first: int, fitting: int) -> None:
-        would = f"at most {fitting} steps fit" if fitting else "no step fits"
+    def _refuse(self, first: int, why: str) -> NoReturn:
+        least = self.gap + self.embargo + 1  # rows before the first block, of which one is trained on
+        fitting = min(self.num_steps, self.num_windows - least)
+        if fitting < 1:
+            would = f"wanted at least {least + self.num_steps} rows, with min_train {least}"
+        else:
+            would = f"min_train {max(least, min(first, self.num_windows - fitting))} with {fitting} steps would fit"
         raise TrainingError(
-            f"{self.num_windows} rows with min_train {first} leave {self.num_windows - first} to validate on, too few "
-            f"for {self.num_steps} steps of at least one row (validation_size {self.validation_size:g}); {would}: load "
-            "more candles, or ask for fewer steps or a smaller min_train"
+            f"min_train {first} of {self.num_windows} rows, with gap {self.gap} and embargo {self.embargo}, {why}: too "
+            f"little for {self.num_steps} steps of at least one row; {would}, or load more candles"
         )
 
 
