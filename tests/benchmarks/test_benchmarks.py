@@ -22,6 +22,7 @@ SMALL: dict[str, dict[str, float]] = {
     "start_up": {"ROUNDS": 1, "BARS": 2},
     "storage_commit": {"ROUNDS": 2, "COMMITS": 2},
     "throughput": {"BARS": 25, "WARM_UP": 2},
+    "training": {"ROUNDS": 1, "BATCHES": 2, "SMALL_BATCHES": 3, "ROWS": 400, "SAVES": 2},
 }
 DAEMONS = {"memory", "start_up", "throughput"}  # those that start one
 

@@ -126,7 +126,7 @@ def _scores(scores: dict[str, Score]) -> str:
     count = next(iter(scores.values())).rows
     return (
         f"## All folds together ({count:,} rows never trained on)\n\n{_table(header, rows)}\n\n"
-        "Skill is 1 - MSE / MSE of the zero forecast. Intervals are of a moving-block bootstrap with blocks of two "
+        "Skill is 1 - MSE / MSE of the zero forecast. Intervals are of a circular block bootstrap with blocks of two "
         "horizons or more, since neighbouring targets overlap."
     )
 

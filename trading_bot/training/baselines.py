@@ -28,7 +28,7 @@ def ridge_forecast(X: Features, y: Features, held: Features, horizon: int) -> Fl
     """
     mean, std = column_statistics(X[:, -1])
     rows = ((X[:, -1] - mean) / std).astype(np.float64)
-    start = len(rows) - round(len(rows) * VALIDATION)
+    start = len(rows) - max(1, round(len(rows) * VALIDATION))
     older, newer = slice(0, max(1, start - horizon)), slice(start, None)
 
     def error(alpha: float) -> float:

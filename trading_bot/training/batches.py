@@ -22,8 +22,7 @@ def check_batches(model: nn.Module, train: Iterable[Any], val: Iterable[Any], lo
     ------
     TrainingError
     """
-    statistic = not getattr(loss_fn, "additive", True)
-    wanted = LEAST if statistic else 2 if any(isinstance(part, _NORMS) for part in model.modules()) else 1
+    statistic, wanted = _statistic(loss_fn), least_rows(model, loss_fn)
     for name, loader in (("training", train), ("validation", val)):
         if not _length(loader):
             raise TrainingError(f"the {name} loader is empty or has no length; wanted at least one batch of (X, y)")
@@ -31,11 +30,7 @@ def check_batches(model: nn.Module, train: Iterable[Any], val: Iterable[Any], lo
     size = getattr(train, "batch_size", None)
     if size is None or not rows:
         return  # somebody's own iterable: its batches are looked at when they come
-    if min(size, rows) < wanted:
-        why = f"{describe_loss(loss_fn)} is a statistic of the batch" if statistic else "the model has BatchNorm"
-        raise TrainingError(
-            f"batches have {min(size, rows)} rows; wanted at least {wanted}, for {why}: raise batch_size or load more"
-        )
+    check_size(model, loss_fn, min(size, rows))
     if hasattr(train, "least"):
         train.least = wanted
     elif 0 < rows % size < wanted and not getattr(train, "drop_last", False):
@@ -49,6 +44,33 @@ def check_batches(model: nn.Module, train: Iterable[Any], val: Iterable[Any], lo
             f"one; {FEW} or more are better",
             stacklevel=3,
         )
+
+
+def check_size(model: nn.Module, loss_fn: Any, rows: int) -> None:
+    """Refuse batches of so many rows if they are too few.
+
+    Raises
+    ------
+    TrainingError
+    """
+    if rows < (wanted := least_rows(model, loss_fn)):
+        statistic = _statistic(loss_fn)
+        why = f"{describe_loss(loss_fn)} is a statistic of the batch" if statistic else "the model has BatchNorm"
+        raise TrainingError(
+            f"batches have {rows} rows; wanted at least {wanted}, for {why}: raise batch_size or load more"
+        )
+
+
+def least_rows(model: nn.Module, loss_fn: Any) -> int:
+    """How many rows a batch needs at least."""
+    if _statistic(loss_fn):
+        return LEAST
+    return 2 if any(isinstance(part, _NORMS) for part in model.modules()) else 1
+
+
+def _statistic(loss_fn: Any) -> bool:
+    """Whether the loss is one number of the batch rather than a mean over its rows."""
+    return not getattr(loss_fn, "additive", True)
 
 
 def _length(loader: Any) -> int:

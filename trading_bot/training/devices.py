@@ -32,7 +32,7 @@ def pick_device(wanted: str | torch.device = "auto") -> torch.device:
         device = None
     known = device is not None and any(
         device.type == name.partition(":")[0] and (device.index is None or f"{device.type}:{device.index}" == name)
-        for name in (*there, "cpu:0")
+        for name in (*there, "cpu:0", *(["mps:0"] if "mps" in there else []))
     )
     if device is None or not known:
         raise TrainingError(

@@ -15,7 +15,9 @@ from trading_bot.errors import TrainingError
 from trading_bot.features.columns import Features
 from trading_bot.models.ensemble import EnsembleForecaster
 from trading_bot.models.registry import build_model
+from trading_bot.training.batches import check_size
 from trading_bot.training.data_loaders import BatchLoader, TimeSeriesDataset, create_data_loaders
+from trading_bot.training.devices import pick_device
 from trading_bot.training.forecaster import Forecaster, ScaledForecast
 from trading_bot.training.history import TrainingHistory
 from trading_bot.training.loss_functions import create_loss_function
@@ -84,7 +86,8 @@ def check_config(config: FitConfig, length: int, features: int) -> None:
     optimizer = create_optimizer(model, config.optimizer, config.learning_rate)
     if config.scheduler is not None:
         create_scheduler(optimizer, config.scheduler)
-    create_loss_function(config.loss)
+    check_size(model, create_loss_function(config.loss), config.batch_size)
+    pick_device(config.device)
 
 
 def fit_forecaster(
