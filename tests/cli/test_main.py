@@ -72,7 +72,7 @@ def test_every_verb_has_help_with_an_example(verb: Verb, words: list[str]) -> No
 
 def test_the_table_is_right() -> None:
     ctx = click.Context(cli)
-    assert len(VERBS) == 24
+    assert len(VERBS) == 25
     for name in VERBS:
         command = cli.get_command(ctx, name)
         assert command is not None

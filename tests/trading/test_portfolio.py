@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trading.stage import instrument
-from trading_bot.domain.account import Trade
+from trading_bot.domain.account import Position, Trade
 from trading_bot.domain.orders import Fill, Order, OrderStatus, OrderType, Purpose, Side
+from trading_bot.storage.types import Money
+from trading_bot.trading.memory import Memory
 from trading_bot.trading.portfolio import Account, apply, close, is_dust, replay
 
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
@@ -296,3 +298,17 @@ def test_equity_takes_a_position_without_a_price_at_its_cost() -> None:
     account = apply(Account({"USDT": Decimal(150)}), fill, order, INSTRUMENTS["BTC/USDT"], ends_order=True).account
     assert account.equity("USDT", {}) == 150
     assert account.equity("USDT", {"BTC/USDT": Decimal(120)}) == 170
+
+
+def test_an_equity_of_many_decimals_can_be_written() -> None:
+    """Prices and lots of eight decimals and a fee of three: a position's worth has nineteen, one more than is kept."""
+    held = Position("BTC/USDT", quantity=Decimal("0.12345678001"), cost=Decimal("10"))
+    account = Account(balances={"USDT": Decimal("10000.00000001")}, positions={"BTC/USDT": held})
+    memory = Memory(quote="USDT", prices={"BTC/USDT": Decimal("100.00000001")}, time=0)
+    equity = account.equity("USDT", memory.prices)
+    assert -int(equity.as_tuple().exponent) > 18
+    memory.risk = dataclasses.replace(memory.risk, equity=equity)
+    point = memory.equity_point(account, "run")
+    assert -int(point.equity.as_tuple().exponent) <= 12
+    assert abs(point.equity - equity) < Decimal("1E-12")
+    Money.checked(point.equity)

@@ -40,7 +40,7 @@ def strategy(name: str, model: str | None, *answers: Signals) -> Any:
 def test_notes_and_model_versions_reach_the_record_and_the_log() -> None:
     strategies = [
         strategy("ema_trend", None, newest(1, 0.9)),
-        strategy("neural_forecast", "nf-2", newest(0, 0.0, SILENT), newest(1, 0.5)),
+        strategy("neural_forecast", "nf-2", newest(0, 0.0, SILENT), newest(0, 0.0, SILENT), newest(1, 0.5)),
     ]
     detector: Any = SimpleNamespace(detect=lambda rows: RegimeReading(Regime.RANGING, 0.7, {}))
     made = one(bars=60)
@@ -49,17 +49,18 @@ def test_notes_and_model_versions_reach_the_record_and_the_log() -> None:
     trader.outlooks = {BTC: Outlook(BTC, StrategyPanel(strategies), detector, ensemble)}
     trader.shadows.strategies = [each.name for each in strategies]
     with log_lines() as log:
-        made.step(trader)
-        made.step(trader)
-    first, second = found(made, Decision)
-    assert first.notes == {"neural_forecast": SILENT}
+        for _ in range(3):
+            made.step(trader)
+    first, again, second = found(made, Decision)
+    assert first.notes == again.notes == {"neural_forecast": SILENT}
     assert first.score == 0.9, "who keeps silent leaves its weight to the others"
     assert second.notes == {}
     assert 0.5 < second.score < 0.9
     assert first.model_versions == second.model_versions == {"neural_forecast": "nf-2"}
     told = [line for line in log if " decision " in line]
     assert f"(ema_trend +1x0.90; neural_forecast {SILENT})" in told[0]
-    assert "(ema_trend +1x0.90, neural_forecast +1x0.50)" in told[1]
+    assert "(ema_trend +1x0.90)" in told[1], "what was said at the bar before is not said again"
+    assert "(ema_trend +1x0.90, neural_forecast +1x0.50)" in told[2]
 
 
 def test_silence_of_all_is_told_beside_no_votes() -> None:

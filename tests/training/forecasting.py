@@ -25,4 +25,5 @@ def swinging(rows: int = 1_500, seed: int = 1) -> Candles:
     opened = np.concatenate(([100.0], close[:-1]))
     high = np.maximum(opened, close) * (1 + random.exponential(0.002, rows))
     low = np.minimum(opened, close) * (1 - random.exponential(0.002, rows))
-    return candles(close, opened, high, low, random.lognormal(3, 0.5, rows))
+    columns = (close, opened, high, low, random.lognormal(3, 0.5, rows))
+    return candles(*(column.round(4) for column in columns))  # an exchange has so many decimals

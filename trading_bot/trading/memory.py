@@ -10,7 +10,7 @@ from typing import Any
 from trading_bot.domain.journal import EquityPoint, Snapshot
 from trading_bot.domain.market import Candles, Instrument
 from trading_bot.ports import Store
-from trading_bot.trading.portfolio import Account
+from trading_bot.trading.portfolio import Account, rounded
 from trading_bot.trading.risk import Latch, Leave, RiskState
 
 TRADER, STATUS = "trader", "status"  # names of the two snapshots
@@ -55,7 +55,7 @@ class Memory:
         """The account marked to market at the newest closes."""
         return EquityPoint(
             time=self.time,
-            equity=self.risk.equity,
+            equity=rounded(self.risk.equity),
             cash=account.balances.get(self.quote, Decimal(0)),
             hold_equity=self.hold_equity(),
             drawdown=self.risk.drawdown,

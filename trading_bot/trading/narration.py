@@ -62,7 +62,7 @@ def _decision(view: View, decision: Decision) -> None:
         decision.signals.items(), key=lambda item: -abs(item[1][0] * item[1][1] * view.weights.get(item[0], 0))
     )
     votes = ", ".join(f"{name} {side:+d}x{confidence:.2f}" for name, (side, confidence) in said if side)
-    heard = "; ".join([votes or "no votes", *(f"{name} {note}" for name, note in sorted(decision.notes.items()))])
+    heard = "; ".join([votes or "no votes", *(f"{name} {note}" for name, note in sorted(view.new_notes.items()))])
     facts = {"order": decision.client_order_id} if decision.client_order_id else {}
     text = f"{decision.outcome}  score={decision.score:+.2f} ({heard})  {decision.reason}"
     event("decision", _subject(view), text, bar=_bar(decision.time),

@@ -122,8 +122,8 @@ def _bought(account: Account, fill: Fill, order: Order, instrument: Instrument) 
         trade,
         amount=amount,
         stake_amount=stake,
-        open_rate=_round(stake / amount),
-        fee_open=_round(trade.fee_open + _fee_worth(fill, instrument)),
+        open_rate=rounded(stake / amount),
+        fee_open=rounded(trade.fee_open + _fee_worth(fill, instrument)),
     )
     position = Position(fill.symbol, held.quantity + net, held.cost + paid, trade.id)
     return Booked(_with(account, position, trade, count), trade)
@@ -134,7 +134,7 @@ def _sold(account: Account, fill: Fill, order: Order, instrument: Instrument, en
     cost = fill.price * fill.quantity
     gone = fill.quantity + (fill.fee if fill.fee_currency == instrument.base else _ZERO)
     received = cost - (fill.fee if fill.fee_currency == instrument.quote else _ZERO)
-    basis = held.cost if gone >= held.quantity else _round(held.cost * gone / held.quantity)
+    basis = held.cost if gone >= held.quantity else rounded(held.cost * gone / held.quantity)
     position = Position(fill.symbol, held.quantity - gone, held.cost - basis, held.trade_id)
     trade = account.trades.get(fill.symbol)
     if trade is None:
@@ -143,9 +143,9 @@ def _sold(account: Account, fill: Fill, order: Order, instrument: Instrument, en
     trade = dataclasses.replace(
         trade,
         close_amount=sold,
-        close_rate=_round(((trade.close_rate or _ZERO) * closed_before + cost) / sold),
-        fee_close=_round(trade.fee_close + _fee_worth(fill, instrument)),
-        close_profit_abs=_round((trade.close_profit_abs or _ZERO) + received - basis),
+        close_rate=rounded(((trade.close_rate or _ZERO) * closed_before + cost) / sold),
+        fee_close=rounded(trade.fee_close + _fee_worth(fill, instrument)),
+        close_profit_abs=rounded((trade.close_profit_abs or _ZERO) + received - basis),
         exit_reason=order.reason,
     )
     if ends_order and is_dust(position.quantity, fill.price, instrument):
@@ -170,7 +170,7 @@ def close(account: Account, trade: Trade, date: datetime) -> tuple[Account, Trad
         trade,
         is_open=False,
         close_date=date,
-        close_profit=_round(profit / trade.stake_amount),
+        close_profit=rounded(profit / trade.stake_amount),
         close_profit_abs=profit,
     )
     trades = {symbol: other for symbol, other in account.trades.items() if symbol != trade.symbol}
@@ -201,5 +201,6 @@ def _with(account: Account, position: Position, trade: Trade | None, count: int)
     return dataclasses.replace(account, positions=positions, trades=trades, trade_count=count)
 
 
-def _round(number: Decimal) -> Decimal:
+def rounded(number: Decimal) -> Decimal:
+    """A derived figure to its grain, 12 decimals: what is computed from prices and quantities may have any number."""
     return number.quantize(_TINY, ROUND_HALF_EVEN).normalize() + _ZERO

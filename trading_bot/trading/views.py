@@ -30,6 +30,7 @@ class View:
     regime_change: RegimeChange | None = None
     weight_change: WeightChange | None = None
     notes: Mapping[str, str] = field(default_factory=dict)  # strategy -> why it is silent or cautious
+    new_notes: Mapping[str, str] = field(default_factory=dict)  # those that were not the same at the bar before
     model_versions: Mapping[str, str] = field(default_factory=dict)  # strategy -> id of the model it answered with
     failures: Sequence[StrategyFailure] = ()
     unseen: int = 1  # newest candles that were not looked at before
@@ -69,6 +70,7 @@ class Outlook:
     ensemble: DynamicEnsemble
     regime: str = ""
     regime_bars: int = 0
+    _noted: Mapping[str, str] = field(default_factory=dict)  # of the latest view; told anew after a restart
 
     def look(self, candles: Candles, metrics: Mapping[str, StrategyMetrics], run_id: str) -> View:
         """The view after the newest of `candles`."""
@@ -88,6 +90,8 @@ class Outlook:
         sides = {name: side for name, (side, _) in answers.voices.items()}
         confidences = {name: confidence for name, (_, confidence) in answers.voices.items()}
         side, _ = self.ensemble.get_weighted_signal(sides, confidences)
+        new_notes = {name: note for name, note in answers.notes.items() if self._noted.get(name) != note}
+        self._noted = answers.notes
         return View(
             symbol=self.symbol,
             candles=candles,
@@ -104,6 +108,7 @@ class Outlook:
             if moved is None
             else WeightChange(self.symbol, time, moved.old, moved.new, moved.because, run_id),
             notes=answers.notes,
+            new_notes=new_notes,
             model_versions=answers.model_versions,
             failures=tuple(self.panel.failures),
         )
