@@ -78,9 +78,9 @@ def build_bot(settings: Settings, run_id: str) -> Iterator[Bot]:
     from trading_bot.trading.memory import last_bar
 
     with ExitStack() as stack:
-        strategies = _strategies(settings)  # the user's own mistakes first, before anything is started
-        store = open_store(settings.database_url)
+        store = open_store(settings.database_url)  # first: what is promoted stands in tables of today
         stack.callback(store.close)
+        strategies = _strategies(settings)  # the user's own mistakes before anything is started
         access = stack.enter_context(build_candle_source(settings, last_bar(store), owner=True))
         broker = _broker(settings, store, access)
         instruments = _traded(broker, access.symbols)
@@ -190,8 +190,9 @@ def _strategies(settings: Settings) -> list[Any]:
 
 
 def _champions(settings: Settings) -> list[ModelVersion]:
-    """The promoted versions; none where there is no database yet, or one from before there were networks."""
-    from trading_bot.errors import StorageError
+    """The promoted versions; none where there is no database yet. One that cannot be read is an error: a backtest
+    without the networks it should have had would be taken for one with them."""
+    from trading_bot.errors import NoDatabase
     from trading_bot.learn.model_registry import champions
     from trading_bot.storage.store import open_readonly
 
@@ -199,7 +200,7 @@ def _champions(settings: Settings) -> list[ModelVersion]:
         return []
     try:
         store = open_readonly(settings.database_url)
-    except StorageError:  # whoever opens it to write says what is wrong with it
+    except NoDatabase:
         return []
     with closing(store):
         return champions(store)

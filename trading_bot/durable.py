@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,28 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         raise
     if durable:
         _sync_folder(path.parent)
+
+
+def remove_leftovers(place: Path) -> None:
+    """Delete what killed writers left beside the file `place`, or anywhere in the folder `place` itself.
+
+    A writer that is alive is left alone, unless it has our own number: ours are done, so it was another life's.
+    """
+    folder, name = (place, "*") if place.is_dir() else (place.parent, glob.escape(place.name))
+    for temporary in folder.glob(f".{name}.*.tmp"):
+        pid = temporary.name.removesuffix(".tmp").rpartition(".")[2]
+        if pid.isdecimal() and (int(pid) == os.getpid() or not _alive(int(pid))):
+            temporary.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from tests.cli.conftest import Verb, parsed
 from tests.features.market import HOUR_MS
 from tests.training.forecasting import swinging
 from trading_bot.bootstrap import load_market
-from trading_bot.cli.train import training_candles
+from trading_bot.cli.train import training_candles, verdict
 from trading_bot.features.compute import feature_matrix
 from trading_bot.features.selection import FeatureSelector
 from trading_bot.features.selection_config import save
@@ -23,6 +25,7 @@ from trading_bot.features.windows import forward_returns
 from trading_bot.market_data.candle_writing import FORMATS
 from trading_bot.settings import load_settings
 from trading_bot.storage.store import open_store
+from trading_bot.training.scoring import Score
 
 QUICK = ("--epochs", "1", "--batches-per-epoch", "4")
 
@@ -88,6 +91,8 @@ def test_features_that_were_selected(verb: Verb, candles: str, home: Path) -> No
     facts = json.loads((home / "logs/runs" / told["run"] / "model.json").read_text())
     assert facts["features"]["names"] == [str(name) for name in selector.get_feature_names_out()]
     assert len(facts["scaler"]["mean"]) == 5
+    said = verb("train", "--data", candles, *QUICK, "--horizon", "3", *flag).output
+    assert "the features were chosen beforehand" in said
 
 
 def test_interrupted_and_resumed(verb: Verb, candles: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,10 +114,13 @@ def test_interrupted_and_resumed(verb: Verb, candles: str, home: Path, monkeypat
     assert f"interrupted; go on with `trading-bot train --resume {run}`" in stopped.stderr
     monkeypatch.undo()
     monkeypatch.chdir(home)
-    resumed = verb("train", "--resume", run)
+    resumed = verb("train", "--resume", run, "-v")
     assert f"neural_forecast-{run}" in resumed.output
+    model = home / "logs/runs" / run / "model.safetensors"
+    written = model.stat().st_mtime_ns
     again = verb("train", "--resume", "latest")  # of a finished one: nothing is trained, the same is registered
     assert f"neural_forecast-{run}" in again.output
+    assert model.stat().st_mtime_ns == written
     assert len(parsed(verb("models", "list", "--json"))) == 1
     assert "did you mean" in verb("train", "--resume", run[:-1], code=4).stderr
 
@@ -137,6 +145,12 @@ def test_interrupted_and_resumed(verb: Verb, candles: str, home: Path, monkeypat
         (("--data", "BTC_USDT-1h.csv", "--batch-size", "4", "--loss", "sharpe"), 1, "wanted at least 8"),
         (("--data", "BTC_USDT-1h.csv", "--feature-selection-config", "x.json"), 4, "x.json cannot be read"),
         (("--resume", "latest"), 4, "there are none yet"),
+        (("--resume", "latest", "--epochs", "9"), 2, "--resume goes on with what the run was begun with"),
+        (("--data", "BTC_USDT-1h.csv", "--strategy", "größe"), 2, "wanted a word"),
+        (("--data", "BTC_USDT-1h.csv", "--strategy", "_mine"), 2, "wanted a word"),
+        (("--data", "BTC_USDT-1h.csv", "--strategy", "x" * 61), 2, "wanted a word"),
+        (("--data", "BTC_USDT-1h.csv", "--seed", "-1"), 2, "--seed"),
+        (("--data", "BTC_USDT-1h.csv", "--timerange", "20240101-20240121"), 1, "too few to calibrate on"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line_before_anything_is_trained(
@@ -165,6 +179,42 @@ def test_a_pair_of_the_local_exchange_is_only_what_was_replayed(home: Path) -> N
     store.close()
     np.testing.assert_array_equal(training_candles(settings, "BTC/USDT").close, whole.close[:901])
     assert int(whole.time[1] - whole.time[0]) == HOUR_MS
+
+
+def test_what_the_end_needs_is_looked_at_before_the_training(
+    verb: Verb, candles: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "data").mkdir()
+    (home / "data/trading_bot.sqlite").write_text("something else entirely, and long enough to be looked at\n" * 20)
+    result = verb("train", "--data", candles, *QUICK, code=1)
+    assert "is not a SQLite database" in result.stderr
+    assert not list(home.glob("logs/runs/*/folds"))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    runs = list(home.glob("logs/runs/*"))
+    assert "TensorBoard is not installed" in verb("train", "--data", candles, *QUICK, "--tensorboard", code=4).stderr
+    assert list(home.glob("logs/runs/*")) == runs
+
+
+def test_a_run_of_a_pair_goes_on_though_its_candles_have_grown(verb: Verb, home: Path) -> None:
+    (home / "bot.yaml").write_text("market: {history: 700}\nsynthetic: {bars: 1200}\n")
+    told = parsed(verb("train", "--data", "BTC/USDT", *QUICK, "--json", "-c", "bot.yaml"))
+    (home / "bot.yaml").write_text("market: {history: 800}\nsynthetic: {bars: 1200}\n")
+    assert parsed(verb("train", "--resume", told["run"], "--json", "-c", "bot.yaml"))["model"] == told["model"]
+
+
+@pytest.mark.parametrize(
+    ("skill", "interval", "words"),
+    [
+        (0.03, (0.01, 0.05), "the error is the smallest, and smaller than without a forecast"),
+        (0.03, (-0.01, 0.05), "the error is the smallest, but by no more than chance may give"),
+        (0.01, (0.005, 0.05), "the error is no smaller than that of ridge"),
+    ],
+)
+def test_no_more_is_said_than_the_intervals_carry(skill: float, interval: tuple[float, float], words: str) -> None:
+    zero = Score(500, 0.01, 0.02, 0.0, (0.0, 0.0), None, None, None)
+    model = dataclasses.replace(zero, skill=skill, skill_interval=interval, hit_rate=0.6, hit_rate_interval=(0.4, 0.7))
+    scores = {"model": model, "zero": zero, "mean": zero, "ridge": dataclasses.replace(zero, skill=0.02)}
+    assert verdict(scores) == f"hit rate no better than a coin's toss; {words}"
 
 
 def test_tensorboard(verb: Verb, candles: str, home: Path) -> None:

@@ -36,6 +36,12 @@ def trained(folder: Path, name: str, number: int = 1, **changes: Any) -> tuple[M
         "data_hash": "d47a",
         "features": {"names": ["rsi_14"], "length": 30},
         "config": CONFIG,
-        "scores": {"hit_rate": 0.534, "hit_rate_interval": [0.512, 0.556], "mae": 0.0097, "mae_zero": 0.01},
+        "scores": {
+            "hit_rate": 0.534,
+            "hit_rate_interval": [0.512, 0.556],
+            "mae": 0.0097,
+            "mae_zero": 0.01,
+            "skill": 0.03,
+        },
     }
     return ModelVersion(**(values | changes)), path

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.market_data.venue import bars
+from trading_bot.durable import remove_leftovers
 from trading_bot.market_data import feather
 
 _VERSIONS = 1_000_000
@@ -52,7 +53,7 @@ def main() -> None:
         assert found.close.tobytes() == whole.close[: len(found)].tobytes()
         lengths.add(len(found))
         leftovers += len(list(path.parent.glob(".*.tmp")))
-        feather.remove_leftovers(path)
+        remove_leftovers(path)
         assert list(path.parent.iterdir()) == [path]
     print(f"kills={kills} versions={len(lengths)} leftovers={leftovers}")  # noqa: T201
 

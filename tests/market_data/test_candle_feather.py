@@ -130,16 +130,6 @@ def test_a_write_interrupted_half_way_leaves_the_old_file(path: Path, monkeypatc
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_leftovers_of_a_living_writer_are_left_alone(path: Path) -> None:
-    alive = path.with_name(f".{path.name}.{os.getppid()}.tmp")
-    dead = path.with_name(f".{path.name}.4194305.tmp")  # beyond the largest process id
-    alive.touch()
-    dead.touch()
-    feather.remove_leftovers(path)
-    assert alive.exists()
-    assert not dead.exists()
-
-
 def test_a_mapped_file_stays_what_it_was_when_it_is_replaced(path: Path) -> None:
     feather.write(path, bars(400))
     old = read(path)

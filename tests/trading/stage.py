@@ -78,6 +78,7 @@ class ScriptedOutlook:
             self.symbol, candles, Regime.TRENDING.value, 1.0, {}, {"scripted": 1.0}, signals, float(side), side,
             shares_of({"scripted": 1.0}, signals), model_versions={"scripted": "scripted-1"},
             notes={} if side else {"scripted": f"silent: look {self.looked}"},
+            new_notes={} if side else {"scripted": f"silent: look {self.looked}"},
         )  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:

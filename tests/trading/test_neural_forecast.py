@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.service.stand import log_lines
-from tests.strategies.markets import HOUR, random_walk
+from tests.strategies.markets import random_walk
 from trading_bot.domain.market import Candles
 from trading_bot.domain.models import ModelStatus, ModelVersion
 from trading_bot.features.compute import SETTLED, SETTLED_CANDIDATES
@@ -177,7 +177,3 @@ def test_few_candles_are_no_reason_to_fail() -> None:
         assert not read_signals(strategy(), MARKET[:n]).side.any()
     empty = Candles.empty("BTC/USDT", "1h")
     assert len(read_signals(strategy(), empty).side) == 0
-
-
-def test_time_is_the_candles_own() -> None:
-    assert MARKET.time[1] - MARKET.time[0] == HOUR

@@ -70,6 +70,8 @@ def test_finished_folds_are_not_done_again(tmp_path: Path, evaluation: Evaluatio
             np.testing.assert_array_equal(fold.forecasts[arm], whole.forecasts[arm])
         assert fold.trained == whole.trained
         assert fold.histories["cnn"]["val_loss"] == whole.histories["cnn"]["val_loss"]
+    with pytest.raises(CheckpointError, match=r"fold-1\.safetensors is not this fold's: it holds other rows"):
+        walk_forward(DATA, QUICK, 4, tmp_path)
     damaged = tmp_path / "fold-1.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-9])
     with pytest.raises(CheckpointError, match="cut short"):

@@ -50,11 +50,17 @@ def test_statistics_are_of_the_training_rows_alone() -> None:
     assert forecaster.scale == pytest.approx(float(DATA.y[:trained].astype(np.float64).std()))
 
 
-def test_rows_to_come_change_nothing() -> None:
+def test_purged_rows_change_nothing() -> None:
+    """Their labels reach into the rows that validate."""
     X, y = DATA.X.copy(), DATA.y.copy()
-    X[900:], y[900:] = 7, 7
+    start = 900 - round(900 * QUICK.validation)
+    purged = slice(start - DATA.horizon, start)
+    X[purged], y[purged] = 7, 7
     forecaster = fit_forecaster(X[:900], y[:900], DATA.horizon, QUICK).forecaster
     np.testing.assert_array_equal(forecaster.forecast(DATA.X), fit().forecaster.forecast(DATA.X))
+    y[start - DATA.horizon - 1] = 7
+    moved = fit_forecaster(X[:900], y[:900], DATA.horizon, QUICK).forecaster
+    assert not np.array_equal(moved.forecast(DATA.X), forecaster.forecast(DATA.X)), "the row before is trained on"
 
 
 def test_an_interrupted_fit_goes_on_with_the_same_bits(tmp_path: Path) -> None:
@@ -116,8 +122,12 @@ def test_the_ensemble_s_combination_learns_from_forecasts_of_unseen_rows(tmp_pat
         ({"sizes": {"chanels": (3,)}}, ConfigurationError, "did you mean 'channels'?"),
         ({"device": "cuda:77"}, TrainingError, "is not on this machine"),
         ({"batch_size": 1}, TrainingError, "wanted at least 2, for the model has BatchNorm"),
-        ({"validation": 0.0}, TrainingError, "validation_split is 0.0; wanted a share"),
-        ({"epochs": 0}, TrainingError, "epochs is 0"),
+        ({"validation": 0.0}, TrainingError, "validation is 0.0; wanted a share above 0 and below 1"),
+        ({"epochs": 0}, TrainingError, "epochs is 0; wanted a whole number ≥ 1"),
+        ({"batches_per_epoch": -1}, TrainingError, "batches_per_epoch is -1; wanted a whole number ≥ 0"),
+        ({"patience": 1.5}, TrainingError, "patience is 1.5"),
+        ({"seed": -1}, TrainingError, "seed is -1; wanted a whole number ≥ 0"),
+        ({"max_grad_norm": 0.0}, TrainingError, "max_grad_norm is 0.0; wanted a number above 0"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict[str, Any], error: type[Exception], words: str) -> None:
@@ -136,7 +146,7 @@ def test_rows_nothing_can_be_learned_from() -> None:
     refused(-np.abs(DATA.y[:300]), "falls in all of 300 rows")
     refused(np.where(np.arange(300) == 7, np.nan, DATA.y[:300]).astype(np.float32), "not finite")
     refused(DATA.y[:299], "X has 300 rows and y 299")
-    refused(DATA.y[:5], "leave 1 to train on|at least 2", DATA.X[:5])
+    refused(DATA.y[:5], "5 rows, of which 1 validate and 3 are purged, leave 1 to train on", DATA.X[:5])
     spoiled = DATA.X[:300].copy()
     spoiled[5, 3, 2] = np.nan
     refused(DATA.y[:300], "row 5 of", spoiled)

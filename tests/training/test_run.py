@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from tests.training.forecasting import FEATURES, QUICK, swinging
 from trading_bot.errors import CandleDataError, CheckpointError, ConfigurationError, TradingBotError, TrainingError
 from trading_bot.training.checkpoint_file import file_sha256
 from trading_bot.training.forecaster import Forecaster
-from trading_bot.training.run import Run, RunConfig, RunResult, begin_run, execute, fits_of, open_run
+from trading_bot.training.run import RunConfig, RunResult, begin_run, execute, fits_of, open_run, own_candles
 
 ROOT = Path(__file__).parents[2]
 CANDLES = swinging()
@@ -147,6 +148,13 @@ def test_runs_have_names_of_their_own_and_can_be_found(tmp_path: Path) -> None:
             "unknown feature 'rsi_15'; did you mean 'rsi_",
         ),
         (dataclasses.replace(CONFIG, length=3), 1_500, ConfigurationError, "wanted at least 4"),
+        (
+            dataclasses.replace(CONFIG, folds=1),
+            480,
+            TrainingError,
+            "43 forecasts are too few to calibrate on",
+        ),
+        (dataclasses.replace(CONFIG, horizon=100), 600, TrainingError, "leave 0 to train on; wanted at least 8"),
         (dataclasses.replace(CONFIG, fit=dataclasses.replace(QUICK, loss="mze")), 1_500, TrainingError, "'mse'"),
     ],
 )
@@ -175,5 +183,30 @@ def test_a_checkpoint_for_other_features_is_refused(tmp_path: Path, done: RunRes
     Forecaster.load(written())
 
 
-def test_a_run_is_about_its_folder(tmp_path: Path) -> None:
-    assert Run(tmp_path / "x", CONFIG, "").id == "x"
+def test_a_finished_run_is_not_trained_again(tmp_path: Path, done: RunResult) -> None:
+    """Its bytes are registered: another machine's threads must not write others, nor a killed writer's rest stay."""
+    folder = tmp_path / done.run.id
+    shutil.copytree(done.run.folder, folder)
+    for place in ("model.safetensors", "folds/fold-1.safetensors"):
+        (folder / place).with_name(f".{Path(place).name}.4194305.tmp").touch()
+    seen: list[str] = []
+    again = execute(open_run(tmp_path, "latest"), CANDLES, lambda fit, epoch, values: seen.append(fit))
+    assert not seen
+    assert again.sha256 == done.sha256
+    assert again.scores == done.scores
+    assert not list(folder.rglob(".*.tmp"))
+    (folder / "report.json").unlink()  # killed before the report was written: the last fit is done once more
+    (folder / "model.safetensors").unlink()
+    (folder / "final").mkdir()
+    mended = execute(open_run(tmp_path, "latest"), CANDLES, lambda fit, epoch, values: seen.append(fit))
+    assert set(seen) == {"final cnn"}
+    assert mended.sha256 == done.sha256
+    assert not (folder / "final").exists()
+
+
+def test_candles_that_came_since_are_no_obstacle(tmp_path: Path, done: RunResult) -> None:
+    """Those of a pair grow while the bot runs."""
+    run = begin_run(tmp_path, CONFIG, CANDLES[20:1_400])
+    assert len(own_candles(open_run(tmp_path, run.id), CANDLES)) == 1_380
+    with pytest.raises(CheckpointError, match=r"these are \w+ \(1379 of BTC/USDT\)"):
+        own_candles(run, CANDLES[:1_399])

@@ -46,7 +46,7 @@ def list_models(settings: Settings, as_json: bool) -> None:
     """Every model that was trained, oldest first.
 
     Hit rate: how often the direction it forecast out of sample was right, and its interval. Skill: how much smaller
-    its mean error was than that of forecasting no move at all.
+    its mean squared error was than that of forecasting no move at all.
 
     \b
     Example: trading-bot models list --json

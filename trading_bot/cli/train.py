@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from trading_bot.cli import show
 from trading_bot.cli.options import configured, json_option, timerange_option
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from trading_bot.settings import Settings
     from trading_bot.training.fitting import Watcher
     from trading_bot.training.run import Run, RunConfig, RunResult
+    from trading_bot.training.scoring import Score
 
 RUNS = Path("logs/runs")
 _COLUMNS = ("forecast", "rows>", "MAE>", "RMSE>", "skill>", "hit rate>", "95 % interval", "correlation>")
@@ -44,13 +47,14 @@ _HOW = (
     click.option("--optimizer", help="adam, adamw, sgd or rmsprop. [default: adamw]"),
     click.option("--scheduler", help="step, cosine or plateau. [default: none]"),
     click.option("--patience", type=click.IntRange(min=1), help="Epochs without improvement. [default: 2]"),
-    click.option("--seed", type=int, help="[default: 0]"),
+    click.option("--seed", type=click.IntRange(min=0), help="[default: 0]"),
     click.option("--device", help="auto, cpu, cuda or mps. [default: auto]"),
 )
 _HOW_NAMES = (
     "epochs", "batch_size", "batches_per_epoch", "learning_rate", "optimizer", "scheduler", "patience", "seed",
     "device",
 )  # fmt: skip
+_WITH_RESUME = ("resume", "runs", "tensorboard", "as_json", "config", "db_url", "verbose")
 
 
 def _options(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,7 +72,8 @@ def _options(verb: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--resume", metavar="RUN", help="Go on with an interrupted run; `latest` is the newest.")
 @click.option("--tensorboard", is_flag=True, help="Also write the curves for TensorBoard, into the run's folder.")
 @json_option
-def train(settings: Settings, as_json: bool, **given: Any) -> None:
+@click.pass_context
+def train(ctx: click.Context, /, settings: Settings, as_json: bool, **given: Any) -> None:
     """Train a network to forecast returns; judge it on later data it has not seen, beside simple baselines.
 
     Everything is kept in logs/runs/RUN: the checkpoint, the scores, the curves as a picture. The model is registered
@@ -77,16 +82,22 @@ def train(settings: Settings, as_json: bool, **given: Any) -> None:
     \b
     Example: trading-bot train --model lstm --data candles/BTC_USDT-1h.csv.gz --walk-forward 5
     """
-    from trading_bot.training.run import begin_run, execute, fits_of, open_run
+    from trading_bot.storage.store import open_store
+    from trading_bot.training.run import begin_run, execute, fits_of, open_run, own_candles
+    from trading_bot.training.tensorboard_log import load_tensorboard
 
     root: Path = given["runs"]
+    if given["tensorboard"]:
+        load_tensorboard()  # that it is missing should be told before the training
     if given["resume"] is not None:
+        _refuse_changes(ctx)
         run = open_run(root, given["resume"])
-        candles = _candles(settings, run.config)
+        candles = own_candles(run, _candles(settings, run.config))
     else:
         config = _config(given)
         candles = _candles(settings, config)
         run = begin_run(root, config, candles)
+    open_store(settings.database_url).close()  # … and that the database cannot be written too
     if not as_json:
         click.echo(f"run {run.id}: {len(candles):,} candles of {candles.symbol} {candles.timeframe}, "
                    f"{fits_of(run.config)} fits of at most {run.config.fit.epochs} epochs")  # fmt: skip
@@ -94,7 +105,8 @@ def train(settings: Settings, as_json: bool, **given: Any) -> None:
         with _progress(run, fits_of(run.config), tensorboard=given["tensorboard"]) as watch:
             result = execute(run, candles, watch)
     except KeyboardInterrupt:
-        click.echo(f"interrupted; go on with `trading-bot train --resume {run.id}`", err=True)
+        elsewhere = "" if root == RUNS else f" --runs {root}"
+        click.echo(f"interrupted; go on with `trading-bot train --resume {run.id}{elsewhere}`", err=True)
         raise
     version = _register(settings, result)
     if as_json:
@@ -104,6 +116,14 @@ def train(settings: Settings, as_json: bool, **given: Any) -> None:
         _print(result, version)
 
 
+def _refuse_changes(ctx: click.Context) -> None:
+    """A run goes on as it was begun: a flag that says otherwise must not be ignored."""
+    for option in ctx.command.params:
+        given = ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if given and option.name not in _WITH_RESUME:
+            raise click.UsageError(f"--resume goes on with what the run was begun with; leave {option.opts[0]} out")
+
+
 def _config(given: Mapping[str, Any]) -> RunConfig:
     from trading_bot.features.selection_config import load
     from trading_bot.training.fitting import FitConfig
@@ -111,8 +131,8 @@ def _config(given: Mapping[str, Any]) -> RunConfig:
 
     if not given["data"]:
         raise click.UsageError("--data is missing; wanted a candle file or a pair, such as --data BTC/USDT")
-    if not given["strategy"].isidentifier():
-        raise click.BadParameter(f"found {given['strategy']!r}, wanted a word such as neural_forecast")
+    if not re.fullmatch(r"[A-Za-z]\w{0,59}", given["strategy"], re.ASCII):  # it becomes part of a file's name
+        raise click.BadParameter(f"--strategy: found {given['strategy']!r}, wanted a word such as neural_forecast")
     features = None
     if given["selection"] is not None:
         selector = load(given["selection"])
@@ -226,20 +246,27 @@ def _print(result: RunResult, version: ModelVersion) -> None:
                      each.correlation))  # fmt: skip
     config = result.run.config
     show.table(_COLUMNS, rows, f"forecasts {config.horizon} bars ahead of rows never trained on, {config.folds} folds")
-    click.echo(_verdict(result))
+    click.echo(verdict(result.scores))
+    if config.features is not None:
+        click.echo("the features were chosen beforehand: if on candles judged here, these scores are too good")
     click.echo(f"curves      {result.run.folder / 'curves.png'}")
     click.echo(f"checkpoint  {result.checkpoint}")
     click.echo(f"registered  {version.id}; `trading-bot models promote {version.id}` makes it a strategy")
 
 
-def _verdict(result: RunResult) -> str:
-    """In words, so that a null result is not taken for more."""
-    model = result.scores["model"]
+def verdict(scores: Mapping[str, Score]) -> str:
+    """The scores of `RunResult` in words, so that a null result is not taken for more."""
+    model = scores["model"]
     low, high = model.hit_rate_interval or (0.5, 0.5)
     told = "above one half" if low > 0.5 else "below one half" if high < 0.5 else "no better than a coin's toss"
-    better = [arm for arm, each in result.scores.items() if arm != "model" and each.skill >= model.skill]
-    error = f"the error is no smaller than that of {', '.join(better)}" if better else "the error is the smallest"
-    drift = result.scores["mean"].hit_rate or 0.5
+    better = [arm for arm, each in scores.items() if arm != "model" and each.skill >= model.skill]
+    if better:
+        error = f"the error is no smaller than that of {', '.join(better)}"
+    elif model.skill_interval[0] > 0:
+        error = "the error is the smallest, and smaller than without a forecast"
+    else:
+        error = "the error is the smallest, but by no more than chance may give"
+    drift = scores["mean"].hit_rate or 0.5
     if low > 0.5 and drift >= low:
         told += f", but always forecasting the training's mean is right {drift:.1%} of the time"
     return f"hit rate {told}; {error}"

@@ -19,8 +19,8 @@ from trading_bot.domain.market import Candles
 from trading_bot.experiments.forecast_report import Findings, ModelFindings, write
 from trading_bot.market_data.candle_files import read
 from trading_bot.models.registry import MODELS
-from trading_bot.training.evaluation import walk_forward
-from trading_bot.training.fitting import FitConfig, Watcher
+from trading_bot.training.evaluation import splits_of, walk_forward
+from trading_bot.training.fitting import FitConfig, Watcher, check_config, check_rows
 from trading_bot.training.prepared_data import PreparedData, prepare_data
 
 DATA = Path("../shared/data/BTC_USDT-1h.csv.gz")
@@ -73,10 +73,15 @@ def main(arguments: list[str] | None = None) -> None:
     candles = read(options.data)[0]
     config = dataclasses.replace(default, epochs=options.epochs, batches_per_epoch=options.batches, loss=options.loss)
     data = prepare_data(candles, options.horizon)
-    found = judge(data, tuple(options.models.split(",")), options.folds, options.seeds, config, options.work)
+    models = tuple(options.models.split(","))
+    for model in models:  # before the first is trained
+        check_config(dataclasses.replace(config, model=model), data.length, len(data.names))
+    for train, _ in splits_of(data, options.folds):
+        check_rows(data.y[train], data.horizon, config)
+    found = judge(data, models, options.folds, options.seeds, config, options.work)
     changed = "".join(
         f" --{name} {value}" for name, value in vars(options).items()
-        if name not in ("data", "output", "work") and value != parser.get_default(name)
+        if name not in ("output", "work") and value != parser.get_default(name)
     )  # fmt: skip
     options.output.mkdir(parents=True, exist_ok=True)
     write(

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from trading_bot import __version__
 from trading_bot.domain.market import Floats
+from trading_bot.training.devices import pick_device
 from trading_bot.training.evaluation import ARMS, Evaluation
 from trading_bot.training.fitting import FitConfig
 from trading_bot.training.prepared_data import PreparedData
@@ -127,7 +128,8 @@ def _scores(scores: dict[str, Score]) -> str:
     return (
         f"## All folds together ({count:,} rows never trained on)\n\n{_table(header, rows)}\n\n"
         "Skill is 1 - MSE / MSE of the zero forecast. Intervals are of a circular block bootstrap with blocks of two "
-        "horizons or more, since neighbouring targets overlap."
+        "horizons or more, since neighbouring targets overlap. Each is of one forecast by itself: where nothing is to "
+        "be found, up to one in forty lies above 0 (or one half) by chance."
     )
 
 
@@ -148,8 +150,9 @@ def _how(findings: Findings) -> str:
     times = ", ".join(f"{model.name} {model.seconds / 60:.1f} min" for model in findings.models)
     return (
         f"## How it was measured\n\nTraining took: {times}, on {os.cpu_count()} cores ({platform.machine()}), device "
-        f"cpu; Python {platform.python_version()}, trading-bot {__version__}, torch {torch.__version__}, scikit-learn "
-        f"{sklearn.__version__}, numpy {np.__version__}.\n\nCandles: {findings.name}, sha256 `{findings.sha256}`."
+        f"{pick_device(findings.config.device)}; Python {platform.python_version()}, trading-bot {__version__}, torch "
+        f"{torch.__version__}, scikit-learn {sklearn.__version__}, numpy {np.__version__}.\n\n"
+        f"Candles: {findings.name}, sha256 `{findings.sha256}`."
     )
 
 

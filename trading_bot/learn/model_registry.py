@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trading_bot.domain.models import ModelStatus, ModelVersion
-from trading_bot.durable import replacing
+from trading_bot.durable import remove_leftovers, replacing
 from trading_bot.errors import CheckpointError, TradingBotError, TrainingError
 from trading_bot.ports import Store, Tx
 
@@ -192,6 +192,7 @@ def _write(content: bytes, target: Path) -> None:
     """Make `target` hold `content`, durably, or leave it as it was."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target.parent)
         with replacing(target) as file:
             file.write(content)
     except OSError as error:

@@ -12,6 +12,7 @@ import numpy as np
 
 from trading_bot.domain.journal import CandleGap
 from trading_bot.domain.market import Candles, anchor, timeframe_ms
+from trading_bot.durable import remove_leftovers
 from trading_bot.errors import CandleDataError, ConfigurationError, ExchangeError, StorageError
 from trading_bot.logs import event
 from trading_bot.market_data import feather
@@ -190,7 +191,7 @@ class CachedCandles:
     def _load(self, symbol: str, timeframe: str) -> CandleSeries:
         path = self._folder / file_name(symbol, timeframe)
         series = CandleSeries(path, symbol, timeframe, self._keep)
-        feather.remove_leftovers(path)
+        remove_leftovers(path)
         try:
             stored, confirmed = feather.read(path, symbol, timeframe)
         except FileNotFoundError:

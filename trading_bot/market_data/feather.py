@@ -8,7 +8,6 @@ metadata (other programs ignore it), so that bit rot is noticed too.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,14 +74,6 @@ def read(path: Path, symbol: str, timeframe: str, *, copy: bool = True) -> tuple
     return candles, confirmed
 
 
-def remove_leftovers(path: Path) -> None:
-    """Delete what killed writers of `path` left beside it; a writer that is alive is left alone."""
-    for temporary in path.parent.glob(f".{path.name}.*.tmp"):
-        pid = temporary.name.removesuffix(".tmp").rpartition(".")[2]
-        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
-            temporary.unlink(missing_ok=True)
-
-
 def _table(candles: Candles, confirmed: Gaps) -> pa.Table:
     date = pa.array(candles.time, pa.int64()).cast(pa.timestamp("ms", "UTC"))
     values = [pa.array(getattr(candles, name), pa.float64()) for name in _COLUMNS[1:]]
@@ -114,13 +105,3 @@ def _checksum(candles: Candles) -> bytes:
     for column in (candles.time, candles.open, candles.high, candles.low, candles.close, candles.volume):
         total = zlib.crc32(column.data, total)
     return b"%08x" % total
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
@@ -23,7 +24,7 @@ class Calibration:
     Attributes
     ----------
     intercept, slope : slope ≥ 0, a larger forecast is never trusted less
-    scale : standard deviation of the training target, the unit of strength
+    scale : standard deviation of the targets it was fitted on, the unit of strength
     most : strength from which nothing is known; a larger one counts as this
     rows : how many it was fitted on
     hit_rate : of those rows
@@ -62,6 +63,20 @@ class Calibration:
         return made
 
 
+def check_enough(told: npt.NDArray[np.bool_]) -> None:
+    """Refuse fewer rows that tell something than a calibration needs.
+
+    Raises
+    ------
+    TrainingError
+    """
+    if told.sum() < LEAST_ROWS:
+        raise TrainingError(
+            f"{int(told.sum())} forecasts are too few to calibrate on; at least {LEAST_ROWS} are needed: load more "
+            "candles, or judge on more folds"
+        )
+
+
 def fit_calibration(forecast: Floats, target: Floats, scale: float) -> Calibration:
     """Fit it on forecasts of rows that were not trained on; rows whose target is 0 tell nothing and are left out.
 
@@ -71,10 +86,7 @@ def fit_calibration(forecast: Floats, target: Floats, scale: float) -> Calibrati
         If there are too few rows.
     """
     told = (target != 0) & (forecast != 0)
-    if told.sum() < LEAST_ROWS:
-        raise TrainingError(
-            f"{int(told.sum())} forecasts are too few to calibrate on; at least {LEAST_ROWS} are needed: load more"
-        )
+    check_enough(told)
     strength = np.abs(forecast[told]) / scale
     right = np.sign(forecast[told]) == np.sign(target[told])
     share = (right.sum() + 1) / (len(right) + 2)  # Platt's targets: a few rows that are all right are no certainty

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from trading_bot.domain.market import Floats
+from trading_bot.errors import CheckpointError
 from trading_bot.training.baselines import ridge_forecast
 from trading_bot.training.checkpoint_file import SUFFIX, read_checkpoint, write_checkpoint
 from trading_bot.training.fitting import FitConfig, Watcher, fit_forecaster
@@ -118,6 +119,8 @@ def _write(path: Path, fold: Fold) -> None:
 
 def _read(path: Path, number: int, held: Rows) -> Fold:
     tensors, facts = read_checkpoint(path)
+    if set(tensors) != set(ARMS) or any(tensor.shape != (len(held),) for tensor in tensors.values()):
+        raise CheckpointError(f"{path} is not this fold's: it holds other rows; remove it, and the fold is done again")
     histories: dict[str, Any] = facts["histories"]
     return Fold(
         number,

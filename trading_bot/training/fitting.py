@@ -23,9 +23,10 @@ from trading_bot.training.history import TrainingHistory
 from trading_bot.training.loss_functions import create_loss_function
 from trading_bot.training.optimizers import create_optimizer, create_scheduler
 from trading_bot.training.trainer import Trainer
-from trading_bot.training.walk_forward import WalkForwardValidator
+from trading_bot.training.walk_forward import Rows, WalkForwardValidator
 
 OUT_OF_FOLD = 2  # walk-forward folds that give the ensemble's combination something to learn from
+LEAST_TRAINED = 8  # rows: what a batch of any loss needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,15 @@ class FitConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.batches_per_epoch < 0:
-            raise TrainingError(f"batches_per_epoch is {self.batches_per_epoch}; wanted ≥ 0 (0: all rows)")
+        least = {"epochs": 1, "batch_size": 1, "batches_per_epoch": 0, "patience": 1, "seed": 0}
+        for name, lowest in least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value < 2**63:
+                raise TrainingError(f"{name} is {value!r}; wanted a whole number ≥ {lowest}")
+        if not 0 < self.validation < 1:
+            raise TrainingError(f"validation is {self.validation!r}; wanted a share above 0 and below 1, such as 0.15")
+        if not self.max_grad_norm > 0:
+            raise TrainingError(f"max_grad_norm is {self.max_grad_norm!r}; wanted a number above 0")
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,8 +82,36 @@ def number_of_fits(config: FitConfig) -> int:
     return 1 if config.model.lower() != "ensemble" else 3 * (OUT_OF_FOLD + 1) + 1
 
 
+def check_rows(y: Features, horizon: int, config: FitConfig) -> None:
+    """Everything that can be known to be wrong with the targets y (n,) of one fit, oldest first, before it begins.
+
+    Raises
+    ------
+    TrainingError
+        If they are too few, or no direction can be learned from them.
+    """
+    check_target(y)
+    ends = [len(y)]
+    if config.model.lower() == "ensemble":
+        folds = _out_of_fold(len(y), horizon)
+        ends += [int(train[-1]) + 1 for train, _ in folds] + [sum(len(held) for _, held in folds)]
+    for end in ends:
+        held = round(end * config.validation)
+        if end - held - horizon < LEAST_TRAINED or held < 1:
+            raise TrainingError(
+                f"{end} rows, of which {held} validate and {horizon} are purged, leave {max(0, end - held - horizon)} "
+                f"to train on; wanted at least {LEAST_TRAINED}, and one that validates: load more candles, judge on "
+                "fewer folds or shorten the horizon"
+            )
+
+
+def _out_of_fold(rows: int, horizon: int) -> list[tuple[Rows, Rows]]:
+    """The folds whose forecasts the ensemble's combination learns from."""
+    return WalkForwardValidator(rows, 0.5, OUT_OF_FOLD, gap=horizon).get_splits()
+
+
 def check_config(config: FitConfig, length: int, features: int) -> None:
-    """Everything that can be known to be wrong before a training begins.
+    """Everything that can be known to be wrong with settings before a training begins.
 
     Raises
     ------
@@ -114,7 +150,7 @@ def fit_forecaster(
     TrainingError
         If rows are too few or tell nothing, or the loss ceases to be finite.
     """
-    check_target(y)
+    check_rows(y, horizon, config)
     check_config(config, X.shape[1], X.shape[2])
     fitting = _Fitting(X, y, horizon, config, folder, watch)
     before = torch.get_rng_state()
@@ -209,7 +245,7 @@ class _Fitting:
         assert isinstance(whole, EnsembleForecaster)
         names = list(whole.base_models)
         members = {name: vars(whole.config.member(name)) for name in names}
-        folds = WalkForwardValidator(n, 0.5, OUT_OF_FOLD, gap=self.horizon).get_splits()
+        folds = _out_of_fold(n, self.horizon)
         seen = np.concatenate([held for _, held in folds])
         forecasts = np.empty((len(seen), len(names)), np.float32)
         scale, at = self.scale(n), 0

@@ -74,7 +74,8 @@ class Forecaster:
         """
         data = TimeSeriesDataset(X, np.zeros(len(X), np.float32), mean=self.mean, std=self.std)
         device = next(self.network.parameters()).device
-        self.network.eval()
+        if self.network.training:  # to look is cheap, to tell every layer is not
+            self.network.eval()
         parts = [self.network(batch.to(device)).cpu().numpy() for batch, _ in BatchLoader(data, _BATCH)]
         return np.concatenate(parts)[:, 0].astype(np.float64) * self.scale
 

@@ -25,18 +25,19 @@ import torch
 
 from trading_bot import __version__
 from trading_bot.domain.market import Candles, hash_of
-from trading_bot.durable import replacing
+from trading_bot.durable import remove_leftovers, replacing
 from trading_bot.errors import CheckpointError, ConfigurationError, unknown
-from trading_bot.training.calibration import fit_calibration
+from trading_bot.training.calibration import check_enough, fit_calibration
 from trading_bot.training.checkpoint_file import file_sha256
 from trading_bot.training.curves import draw_curves
 from trading_bot.training.evaluation import Evaluation, splits_of, walk_forward
-from trading_bot.training.fitting import FitConfig, Watcher, check_config, check_target, fit_forecaster, number_of_fits
+from trading_bot.training.fitting import FitConfig, Watcher, check_config, check_rows, fit_forecaster, number_of_fits
 from trading_bot.training.forecaster import Forecaster, describe_features
 from trading_bot.training.prepared_data import PreparedData, prepare_data
 from trading_bot.training.scoring import Score
 
 MODEL = "model.safetensors"
+REPORT = "report.json"  # written last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class Run:
     folder: Path
     config: RunConfig
     data_hash: str
+    period: tuple[int, int]  # open of its first and last candle, UTC ms
 
     @property
     def id(self) -> str:
@@ -67,7 +69,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "report.json").exists()
+        return (self.folder / MODEL).exists() and (self.folder / REPORT).exists()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +109,7 @@ def begin_run(root: Path, config: RunConfig, candles: Candles) -> Run:
                      "from": int(candles.time[0]), "to": int(candles.time[-1]), "hash": _hash(candles)},
         }  # fmt: skip
         _write_json(folder / "run.json", content)
-        return Run(folder, config, _hash(candles))
+        return Run(folder, config, _hash(candles), (int(candles.time[0]), int(candles.time[-1])))
     raise ConfigurationError(f"{root / name} and 98 like it exist; remove some or wait a second")
 
 
@@ -132,7 +134,8 @@ def open_run(root: Path, name: str) -> Run:
             **{**values, "fit": FitConfig(**values["fit"]), "timerange": tuple(values["timerange"]),
                "features": None if values["features"] is None else tuple(values["features"])}
         )  # fmt: skip
-        return Run(folder, config, content["data"]["hash"])
+        data = content["data"]
+        return Run(folder, config, data["hash"], (int(data["from"]), int(data["to"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{folder / 'run.json'} cannot be read ({error}); begin a new run") from None
 
@@ -142,35 +145,52 @@ def fits_of(config: RunConfig) -> int:
     return (config.folds + 1) * number_of_fits(config.fit)
 
 
-def execute(run: Run, candles: Candles, watch: Watcher = lambda fit, epoch, values: None) -> RunResult:
-    """Do what is not done yet of a run.
+def own_candles(run: Run, candles: Candles) -> Candles:
+    """The candles the run was begun with, without those that came since.
 
     Raises
     ------
     CheckpointError
-        If these are not the candles the run was begun with, or a file of it is damaged.
+        If they are not among these.
+    """
+    first, last = run.period
+    own = candles[int(candles.time.searchsorted(first)) : int(candles.time.searchsorted(last, "right"))]
+    if _hash(own) != run.data_hash:
+        raise CheckpointError(
+            f"run {run.id} was begun on candles {run.data_hash}, these are {_hash(own)} ({len(own)} of "
+            f"{own.symbol}); give the same ones, or begin a new run"
+        )
+    return own
+
+
+def execute(run: Run, candles: Candles, watch: Watcher = lambda fit, epoch, values: None) -> RunResult:
+    """Do what is not done yet of a run; of one that is finished nothing.
+
+    Raises
+    ------
+    CheckpointError
+        If the candles it was begun with are not among these, or a file of it is damaged.
     TrainingError
         As `fit_forecaster`.
     """
-    if _hash(candles) != run.data_hash:
-        raise CheckpointError(
-            f"run {run.id} was begun on candles {run.data_hash}, these are {_hash(candles)} ({len(candles)} of "
-            f"{candles.symbol}); give the same ones, or begin a new run"
-        )
+    candles = own_candles(run, candles)
     config, data = run.config, _prepared(run.config, candles)
-    evaluation = walk_forward(data, config.fit, config.folds, run.folder / "folds", watch)
+    folds, checkpoint = run.folder / "folds", run.folder / MODEL
+    for folder in (run.folder, folds):
+        remove_leftovers(folder)
+    evaluation = walk_forward(data, config.fit, config.folds, folds, watch)
     scores = evaluation.scores()
-    fitted = fit_forecaster(
-        data.X, data.y, data.horizon, config.fit, run.folder / "final",
-        lambda fit, epoch, values: watch(f"final {fit}", epoch, values),
-        _facts(run, candles, data, evaluation, scores),
-    )  # fmt: skip
-    checkpoint = run.folder / MODEL
-    fitted.forecaster.save(checkpoint)
-    _report(run, data, evaluation, scores, fitted.histories)
+    if not run.finished:  # else its bytes are registered: other threads or versions would write others
+        fitted = fit_forecaster(
+            data.X, data.y, data.horizon, config.fit, run.folder / "final",
+            lambda fit, epoch, values: watch(f"final {fit}", epoch, values),
+            _facts(run, candles, data, evaluation, scores),
+        )  # fmt: skip
+        fitted.forecaster.save(checkpoint)
+        _report(run, data, evaluation, scores, fitted.histories)
     shutil.rmtree(run.folder / "final", ignore_errors=True)
-    for unfinished in (run.folder / "folds").glob("fold-*/"):
-        shutil.rmtree(unfinished, ignore_errors=True)  # states to resume from, of no use any more
+    for number in range(1, config.folds + 1):
+        shutil.rmtree(folds / f"fold-{number}", ignore_errors=True)  # states to resume from, of no use any more
     forecaster = Forecaster.load(checkpoint)  # what was written is what will be used
     return RunResult(run, checkpoint, file_sha256(checkpoint), forecaster, evaluation, scores)
 
@@ -178,9 +198,12 @@ def execute(run: Run, candles: Candles, watch: Watcher = lambda fit, epoch, valu
 def _prepared(config: RunConfig, candles: Candles) -> PreparedData:
     """The data, and every check that needs no training."""
     data = prepare_data(candles, config.horizon, config.length, config.features)
-    check_target(data.y)
     check_config(config.fit, config.length, len(data.names))
-    splits_of(data, config.folds)
+    check_rows(data.y, data.horizon, config.fit)
+    folds = splits_of(data, config.folds)
+    for train, _ in folds:
+        check_rows(data.y[train], data.horizon, config.fit)
+    check_enough(data.y[np.concatenate([held for _, held in folds])] != 0)
     return data
 
 
@@ -222,7 +245,7 @@ def _report(
     title = f"{run.id}: {data.symbol} {data.timeframe}, {data.horizon} bars ahead, loss {fit.loss}"
     draw_curves(run.folder / "curves.png", title, curves, scores)
     pooled = {arm: each.as_json() for arm, each in scores.items()}
-    _write_json(run.folder / "report.json", {"scores": pooled, "folds": folds, "final": final})
+    _write_json(run.folder / REPORT, {"scores": pooled, "folds": folds, "final": final})
 
 
 def _hash(candles: Candles) -> str:

@@ -5,8 +5,25 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trading_bot.errors import ConfigurationError
+
+
+def load_tensorboard() -> Any:
+    """PyTorch's module that writes for it.
+
+    Raises
+    ------
+    ConfigurationError
+        If TensorBoard is not installed.
+    """
+    try:
+        return importlib.import_module("torch.utils.tensorboard")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"TensorBoard is not installed ({error}); pip install 'trading-bot[tensorboard]', or leave it out"
+        ) from None
 
 
 class TensorBoardLog:
@@ -19,13 +36,7 @@ class TensorBoardLog:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        try:
-            module = importlib.import_module("torch.utils.tensorboard")
-        except ImportError as error:
-            raise ConfigurationError(
-                f"TensorBoard is not installed ({error}); pip install 'trading-bot[tensorboard]', or leave it out"
-            ) from None
-        self._writer = module.SummaryWriter(str(folder))
+        self._writer = load_tensorboard().SummaryWriter(str(folder))
 
     def write(self, epoch: int, values: Mapping[str, float]) -> None:
         """One epoch's numbers, the epoch counted from 0."""

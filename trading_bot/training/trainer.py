@@ -287,6 +287,8 @@ class Trainer:
         generators = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             generators["cuda"] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            generators["mps"] = torch.mps.get_rng_state()
         best = None if self._best is None else {"value": self._best[0], "weights": self._best[1]}
         stopping, checkpoint = self._early_stopping, self._checkpoint
         return {
@@ -324,6 +326,8 @@ class Trainer:
         torch.set_rng_state(state["generators"]["cpu"])
         if "cuda" in state["generators"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["generators"]["cuda"], self.device)
+        elif "mps" in state["generators"] and self.device.type == "mps":
+            torch.mps.set_rng_state(state["generators"]["mps"])
         self.history = TrainingHistory(state["history"])
         best = state["best"]
         self._best = (
