@@ -6,7 +6,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ class Bot:
     configuration: Mapping[str, Any]
     version: str = __version__
     candles_hash: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)  # strategy -> id of the model it has
     pruned_day: int = -1
 
 
@@ -76,6 +77,7 @@ def build_bot(settings: Settings, run_id: str) -> Iterator[Bot]:
     from trading_bot.market_data.cached_candles import CachedCandles
     from trading_bot.storage.store import open_store
     from trading_bot.trading.memory import last_bar
+    from trading_bot.trading.strategy import model_version_of
 
     with ExitStack() as stack:
         store = open_store(settings.database_url)  # first: what is promoted stands in tables of today
@@ -113,6 +115,7 @@ def build_bot(settings: Settings, run_id: str) -> Iterator[Bot]:
             market=access.market,
             configuration=redacted(settings),
             candles_hash=access.candles_hash,
+            models={s.name: version for s in strategies if (version := model_version_of(s)) is not None},
         )
 
 
@@ -173,37 +176,44 @@ def build_trader(
 
 def _strategies(settings: Settings) -> list[Any]:
     """The strategies of the folder, then the networks that were promoted; `strategies` chooses among both."""
+    from trading_bot.domain.models import ModelStatus
     from trading_bot.trading.strategy import load_strategies
 
-    champions = {version.strategy: version for version in _champions(settings)}
+    versions = _versions(settings) if settings.neural.enabled else []
+    champions = {version.strategy: version for version in versions if version.status is ModelStatus.CHAMPION}
     wanted = list(settings.strategies)
     networks = [name for name in champions if not wanted or name in wanted]
     files = [name for name in wanted if name not in champions]
-    strategies = load_strategies(settings.strategy_path, files or None) if files or not wanted else []
-    for strategy in strategies:
-        if strategy.name in networks:
+    for name in files:
+        if any(v.strategy == name for v in versions) and not (settings.strategy_path / f"{name}.py").is_file():
             raise ConfigurationError(
-                f"strategy {strategy.name!r} is a file and a promoted network too; rename the file, or train the "
-                "network under another --strategy"
+                f"strategies has {name!r}, a trained network that has not been promoted; `trading-bot models promote` "
+                "does that"
+            )
+    strategies = load_strategies(settings.strategy_path, files or None) if files or not wanted else []
+    taken = {strategy.name for strategy in strategies}
+    for name in networks:
+        if name in taken or (settings.strategy_path / f"{name}.py").is_file():
+            raise ConfigurationError(
+                f"strategy {name!r} is a file and a promoted network too; rename the file, or train the network under "
+                "another --strategy"
             )
     return [*strategies, *(_network(settings, champions[name]) for name in networks)]
 
 
-def _champions(settings: Settings) -> list[ModelVersion]:
-    """The promoted versions; none where there is no database yet. One that cannot be read is an error: a backtest
+def _versions(settings: Settings) -> list[ModelVersion]:
+    """The registered models; none where there is no database yet. One that cannot be read is an error: a backtest
     without the networks it should have had would be taken for one with them."""
     from trading_bot.errors import NoDatabase
-    from trading_bot.learn.model_registry import champions
+    from trading_bot.learn.model_registry import versions
     from trading_bot.storage.store import open_readonly
 
-    if not settings.neural.enabled:
-        return []
     try:
         store = open_readonly(settings.database_url)
     except NoDatabase:
         return []
     with closing(store):
-        return champions(store)
+        return versions(store)
 
 
 def _network(settings: Settings, version: ModelVersion) -> NeuralForecast:

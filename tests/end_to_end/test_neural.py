@@ -13,7 +13,7 @@ from tests.end_to_end.ledgers import decisions_of, fills_of
 from tests.training.forecasting import swinging
 from trading_bot.bootstrap import run_backtest
 from trading_bot.domain.account import Trade
-from trading_bot.domain.journal import Decision
+from trading_bot.domain.journal import Decision, Run
 from trading_bot.domain.models import ModelVersion
 from trading_bot.market_data.candle_writing import write_csv
 
@@ -41,6 +41,7 @@ def train(bot: Home, pair: str = "BTC/USDT", *flags: str) -> str:
     before = {version.id for version in bot.rows(ModelVersion)} if (bot.data / "trading_bot.sqlite").exists() else set()
     trained = bot.verb("train", "--data", pair, *QUICK, *flags)
     assert trained.code == 0, trained.said
+    made: str
     (made,) = {version.id for version in bot.rows(ModelVersion)} - before
     promoted = bot.verb("models", "promote", made)
     assert promoted.code == 0, promoted.said
@@ -53,6 +54,8 @@ def test_its_part_is_in_every_decision(tmp_path: Path) -> None:
         first = bot.run()
         assert first.code == 0, first.said
         assert bot.lines(rf"^strategy +neural_forecast +forecasts BTC/USDT 1h 3 bars ahead +model={made}")
+        assert bot.rows(Run)[0].models == {"neural_forecast": made}
+        assert bot.lines(rf"^heartbeat .*models={made}")
         decisions = bot.rows(Decision)
         assert len(decisions) == 2 * (BARS + 1)
         btc = [decision for decision in decisions if decision.symbol == "BTC/USDT"]

@@ -81,6 +81,7 @@ class Run:
     end_reason: str = ""
     candles_hash: str = ""
     version: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)  # strategy -> id of the model it has in this life
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,7 @@ class Daemon:
             configuration=bot.configuration,
             version=bot.version,
             candles_hash=bot.candles_hash,
+            models=bot.models,
         )
         with bot.store.transaction() as tx:
             tx.add(run)

@@ -217,7 +217,7 @@ class Jobs:
         state = "paused" if memory.paused else "degraded" if memory.degraded else "running"
         event("heartbeat", state, f"{len(self.bot.symbols)} symbols", equity=f"{memory.risk.equity:.2f}",
               drawdown=f"{memory.risk.drawdown:.2%}", latch=memory.risk.latch.name.lower(), open=len(account.trades),
-              newest_candle=age, queue=self.queue.qsize(), models="none",
+              newest_candle=age, queue=self.queue.qsize(), models=", ".join(self.bot.models.values()) or "none",
               **({"degraded": "; ".join(f"{k}: {v}" for k, v in memory.degraded.items())} if memory.degraded else {}),
               )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Versions of trained models, and each decision's notes. `Words` also stands for the choices: both are text."""
+"""Versions of trained models, and what each run and decision knows of them. `Words` also stands for the choices: both are text."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_models_created_id", "models", ["created", "id"])
     op.create_index("ix_models_strategy_status", "models", ["strategy", "status"])
-    # decisions made before there were notes have none; a constant default rewrites no row, however many there are
+    # runs and decisions from before there were models have none; a constant default rewrites no row, however many there are
+    op.add_column("runs", sa.Column("models", JsonMapping(), nullable=False, server_default=sa.text("'{}'")))
     op.add_column("decisions", sa.Column("notes", JsonMapping(), nullable=False, server_default=sa.text("'{}'")))
 
 
 def downgrade() -> None:
     op.drop_column("decisions", "notes")
+    op.drop_column("runs", "models")
     op.drop_table("models")
