@@ -1,4 +1,4 @@
-"""Versions of trained models, and what each run and decision knows of them. `Words` also stands for the choices: both are text."""
+"""Versions of trained models, and what runs and decisions know of them. `Words` also stands for the choices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_models_created_id", "models", ["created", "id"])
     op.create_index("ix_models_strategy_status", "models", ["strategy", "status"])
-    # runs and decisions from before there were models have none; a constant default rewrites no row, however many there are
+    # earlier runs and decisions have none; a constant default rewrites no row, however many there are
     op.add_column("runs", sa.Column("models", JsonMapping(), nullable=False, server_default=sa.text("'{}'")))
     op.add_column("decisions", sa.Column("notes", JsonMapping(), nullable=False, server_default=sa.text("'{}'")))
 
