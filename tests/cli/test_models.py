@@ -60,6 +60,21 @@ def test_promote_tells_what_replaced_what(verb: Verb, with_models: str) -> None:
     assert facts[NEW]["activated_at_bar"] == START + 5 * HOUR
 
 
+def test_rollback_and_show(verb: Verb, with_models: str) -> None:
+    verb("models", "promote", OLD)
+    verb("models", "promote", NEW)
+    shown = verb("models", "show", NEW).output
+    assert f"Model         {NEW}, champion of neural_forecast" in shown
+    assert f"Replaced      {OLD}" in shown
+    back = verb("models", "rollback").output
+    assert back == f"neural_forecast: {OLD} is back, {NEW} retired; a running daemon uses it from its next start\n"
+    facts = parsed(verb("models", "show", OLD[:12], "--json"))
+    assert (facts["id"], facts["status"]) == (OLD, "champion")
+    assert "53.4% (51.2% to 55.6%)" in verb("models", "show", OLD).output
+    assert "is the first champion" in verb("models", "rollback", "neural_forecast", code=1).stderr
+    assert "did you mean" in verb("models", "show", OLD[:-1] + "x", code=1).stderr
+
+
 def test_promote_before_the_first_bar(verb: Verb, home: Path) -> None:
     store = open_store("sqlite:///fresh.sqlite")
     register(store, models_folder(home / "data"), *trained(home / "work", OLD))

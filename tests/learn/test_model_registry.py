@@ -15,7 +15,15 @@ from tests.learn.models import trained
 from tests.trading.stage import Crash, Fuse, FusedStore
 from trading_bot.domain.models import ModelStatus
 from trading_bot.errors import CheckpointError, StorageError, TradingBotError, TrainingError
-from trading_bot.learn.model_registry import champions, checkpoint_path, models_folder, promote, register, versions
+from trading_bot.learn.model_registry import (
+    champions,
+    checkpoint_path,
+    models_folder,
+    promote,
+    register,
+    rollback,
+    versions,
+)
 from trading_bot.ports import Store
 
 CANDIDATE, CHAMPION, RETIRED = ModelStatus
@@ -116,6 +124,32 @@ def test_a_retired_model_comes_back(store: MemoryStore, folder: Path) -> None:
     promote(store, folder, NEW, 8)
     promote(store, folder, OLD, 9)
     assert standing(store) == {OLD: (CHAMPION, NEW, 9), NEW: (RETIRED, OLD, 8)}
+
+
+def test_a_rollback_goes_one_step_into_the_past_each_time(store: MemoryStore, folder: Path, tmp_path: Path) -> None:
+    register(store, folder, *trained(tmp_path, "third", 2))
+    promote(store, folder, NEW, 8)
+    promote(store, folder, "third", 9)
+    champion, retired = rollback(store, folder, "neural_forecast", 10)
+    assert (champion.id, retired.id) == (NEW, "third")
+    assert champions(store) == [champion]
+    assert standing(store)[NEW] == (CHAMPION, OLD, 10)
+    assert standing(store)["third"][0] is RETIRED
+    assert rollback(store, folder, "neural_forecast")[0].id == OLD
+    with pytest.raises(TradingBotError, match=f"{OLD} is the first champion of neural_forecast: there is none to go"):
+        rollback(store, folder, "neural_forecast")
+    with pytest.raises(TradingBotError, match="'neural' has no champion to roll back; there are champions of neural_f"):
+        rollback(store, folder, "neural")
+    with pytest.raises(TradingBotError, match="no model has been promoted yet"):
+        rollback(MemoryStore(), folder, "neural")
+
+
+def test_a_rollback_to_a_damaged_file_keeps_the_champion(store: MemoryStore, folder: Path) -> None:
+    promote(store, folder, NEW, 8)
+    (folder / f"{OLD}.safetensors").write_bytes(b"something else")
+    with pytest.raises(CheckpointError, match=f"is not the one of model {OLD}"):
+        rollback(store, folder, "neural_forecast")
+    assert [version.id for version in champions(store)] == [NEW]
 
 
 def test_each_strategy_has_its_own_champion(store: MemoryStore, folder: Path, tmp_path: Path) -> None:

@@ -91,6 +91,69 @@ def promote(settings: Settings, model_id: str) -> None:
     click.echo(f"{champion.strategy}: {champion.id} {before}; a running daemon uses it from its next start")
 
 
+@models.command()
+@click.argument("strategy", default="neural_forecast")
+@configured()
+def rollback(settings: Settings, strategy: str) -> None:
+    """Put back the model that STRATEGY's champion replaced; again, and it is the one before that.
+
+    \b
+    Example: trading-bot models rollback neural_forecast
+    """
+    from trading_bot.learn.model_registry import models_folder
+    from trading_bot.learn.model_registry import rollback as put_back
+    from trading_bot.storage.store import open_readonly, open_store
+    from trading_bot.trading.memory import last_bar
+
+    open_readonly(settings.database_url).close()
+    with closing(open_store(settings.database_url)) as store:
+        champion, retired = put_back(store, models_folder(settings.data_dir), strategy, last_bar(store))
+    click.echo(f"{strategy}: {champion.id} is back, {retired.id} retired; a running daemon uses it from its next start")
+
+
+@models.command("show")
+@click.argument("model_id", metavar="ID")
+@configured()
+@json_option
+def show_model(settings: Settings, model_id: str, as_json: bool) -> None:
+    """Everything that is known of model ID (the beginning of it is enough).
+
+    \b
+    Example: trading-bot models show neural_forecast-20240131
+    """
+    from trading_bot.learn.model_registry import named
+    from trading_bot.storage.store import open_readonly
+
+    with closing(open_readonly(settings.database_url)) as store:
+        version = named(store, model_id)
+    if as_json:
+        show.print_json(version)
+        return
+    config, scores = version.config, version.scores
+    for label, value in (
+        ("Model", f"{version.id}, {version.status} of {version.strategy}"),
+        ("Replaced", version.parent or "none"),
+        ("Network", _sizes(config.get("model") or {})),
+        ("Forecasts", f"{config.get('symbol')} {config.get('timeframe')}, {config.get('horizon')} bars ahead"),
+        ("Trained on", f"{show.bar(config.get('trained_from'))} to {show.bar(config.get('trained_until'))}, candles "
+                       f"{version.data_hash}"),
+        ("Features", f"{len(version.features.get('names', []))} in windows of {version.features.get('length')} bars"),
+        ("Training", _sizes(config.get("training") or {})),
+        ("Hit rate", _hit_rate(scores) or "-"),
+        ("Skill", show.percent(scores.get("skill"))),
+        ("Error", f"MAE {show.text(scores.get('mae'))}, that of forecasting zero {show.text(scores.get('mae_zero'))}"),
+        ("In use since", show.bar(version.activated_at_bar)),
+        ("Checkpoint", f"sha256 {version.sha256}"),
+    ):  # fmt: skip
+        show.line(label, value)
+
+
+def _sizes(values: Mapping[str, Any]) -> str:
+    name = values.get("name") or values.get("model")
+    rest = ", ".join(f"{key} {value}" for key, value in values.items() if key not in ("name", "model", "sizes"))
+    return f"{name} ({rest})" if rest else str(name)
+
+
 def _row(version: ModelVersion) -> Sequence[Any]:
     config, scores = version.config, version.scores
     return (

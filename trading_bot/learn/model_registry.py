@@ -127,6 +127,59 @@ def promote(
     return champion, retired[-1] if retired else None
 
 
+def rollback(
+    store: Store, folder: Path, strategy: str, bar_time: int | None = None
+) -> tuple[ModelVersion, ModelVersion]:
+    """Put back the version that a strategy's champion replaced.
+
+    What is put back keeps its own parent: another rollback goes one step further into the past, not forth again.
+
+    Returns
+    -------
+    champion, retired
+
+    Raises
+    ------
+    TradingBotError
+        The strategy has no champion, or it was the first.
+    CheckpointError
+        The older version's file is absent or was changed; the champion stays.
+    """
+    with store.reading() as tx:
+        wanted = _before(tx, strategy)[0]
+    checkpoint_path(folder, wanted)
+    with store.transaction() as tx:
+        older, current = _before(tx, strategy)
+        champion = dataclasses.replace(older, status=ModelStatus.CHAMPION, activated_at_bar=bar_time)
+        retired = dataclasses.replace(current, status=ModelStatus.RETIRED)
+        for record in (retired, champion):
+            tx.update(record)
+    return champion, retired
+
+
+def named(store: Store, model_id: str) -> ModelVersion:
+    """The version of this id, or the only one whose id begins so; a TradingBotError if there is none."""
+    with store.reading() as tx:
+        return _named(tx, model_id)
+
+
+def _before(tx: Tx, strategy: str) -> tuple[ModelVersion, ModelVersion]:
+    """The version a strategy's champion replaced, and that champion."""
+    found = tx.find(ModelVersion, strategy=strategy, status=ModelStatus.CHAMPION)
+    if not found:
+        with_one = sorted({each.strategy for each in tx.find(ModelVersion, status=ModelStatus.CHAMPION)})
+        hint = f"there are champions of {', '.join(with_one)}" if with_one else "no model has been promoted yet"
+        raise TradingBotError(f"strategy {strategy!r} has no champion to roll back; {hint}")
+    current = found[-1]
+    older = tx.get(ModelVersion, current.parent) if current.parent is not None else None
+    if older is None:
+        raise TradingBotError(
+            f"{current.id} is the first champion of {strategy}: there is none to go back to; train another, or set "
+            "neural.enabled to false"
+        )
+    return older, current
+
+
 def _named(tx: Tx, model_id: str) -> ModelVersion:
     """The version of this id, or the only one whose id begins so."""
     exact = tx.get(ModelVersion, model_id)
