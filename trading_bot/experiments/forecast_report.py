@@ -19,7 +19,7 @@ from trading_bot.training.devices import pick_device
 from trading_bot.training.evaluation import ARMS, Evaluation
 from trading_bot.training.fitting import FitConfig
 from trading_bot.training.prepared_data import PreparedData
-from trading_bot.training.scoring import Score, score
+from trading_bot.training.scoring import Score, block_interval, score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,24 +91,36 @@ def _head(findings: Findings) -> str:
 
 
 def _verdict(findings: Findings, scores: dict[str, Score]) -> str:
-    drift = scores["mean"].hit_rate or 0.5
-    skilled = [m.name for m in findings.models if scores[m.name].skill_interval[0] > 0]
-    worse = [m.name for m in findings.models if scores[m.name].skill_interval[1] < 0]
-    directed = [m.name for m in findings.models if (scores[m.name].hit_rate_interval or (0, 0))[0] > max(0.5, drift)]
-    tossed = [m.name for m in findings.models if (scores[m.name].hit_rate_interval or (0, 0))[0] > 0.5]
-    lines = [
-        f"**Error.** Networks whose squared error is below the zero forecast's, with an interval that excludes 0: "
-        f"{_listed(skilled)}; above it: {_listed(worse)}.",
-        f"**Direction.** Networks whose hit rate has an interval above one half: {_listed(tossed)}; above what always "
-        f"forecasting the training's mean gets ({drift:.1%}): {_listed(directed)}.",
-    ]
-    if not skilled and not directed:
-        lines.append(
-            "**This is a null result**: within this budget no network forecasts these returns better than no forecast "
-            "at all. That is what is to be expected of hourly prices, and why a promoted network's confidence is its "
-            "calibrated chance of being right and no more: near nothing here."
+    """What the numbers carry: differences paired row by row, intervals widened for as many networks as were tried."""
+    first = findings.models[0].evaluations[0]
+    mean = first.pooled("mean")[0]
+    coverage = 1 - 0.05 / len(findings.models)  # Bonferroni
+    rows, above, below, directed = [], [], [], []
+    for model in findings.models:
+        forecast, target = model.forecast()
+        gain = (target**2 - (forecast - target) ** 2) / (target**2).mean()
+        right = (np.sign(forecast) == np.sign(target)).astype(np.float64)
+        ahead = right - (np.sign(mean) == np.sign(target))
+        error, direction = (
+            block_interval(values, 2 * findings.data.horizon, coverage=coverage) for values in (gain, ahead)
         )
-    return "## Verdict\n\n" + "\n\n".join(lines)
+        rows.append((model.name, f"{gain.mean():+.2%}", _signed(*error), f"{ahead.mean():+.2%}", _signed(*direction)))
+        above += [model.name] if error[0] > 0 else []
+        below += [model.name] if error[1] < 0 else []
+        directed += [model.name] if direction[0] > 0 else []
+    header = ("network", "skill against zero", f"{coverage:.2%}", "hits beyond the mean's", f"{coverage:.2%}")
+    null = (
+        "\n\n**This is a null result**: within this budget no network forecasts these returns better than no forecast "
+        "at all, nor their direction better than the past's drift. That is what is to be expected of hourly prices, and "
+        "why a promoted network's confidence is its calibrated chance of being right and no more: near nothing here."
+    )
+    return (
+        f"## Verdict\n\n{_table(header, rows)}\n\nDifferences are paired row by row; the intervals are widened for "
+        f"{len(findings.models)} networks, so that all hold together with 95 %. A squared error below the zero "
+        f"forecast's: {_listed(above)}; above it: {_listed(below)}. A direction better than always forecasting the "
+        f"training's mean, which is right {scores['mean'].hit_rate or 0:.1%} of the time: {_listed(directed)}."
+        + ("" if above or directed else null)
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -154,6 +166,10 @@ def _how(findings: Findings) -> str:
         f"{torch.__version__}, scikit-learn {sklearn.__version__}, numpy {np.__version__}.\n\n"
         f"Candles: {findings.name}, sha256 `{findings.sha256}`."
     )
+
+
+def _signed(low: float, high: float) -> str:
+    return f"{low:+.2%} … {high:+.2%}"
 
 
 def _between(low: float, high: float) -> str:

@@ -73,8 +73,8 @@ def score(forecast: Floats, target: Floats, horizon: int, seed: int = 0) -> Scor
     )
 
 
-def block_interval(values: Floats, block: int, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean of values in order of time, by the circular block bootstrap (Politis and Romano 1992).
+def block_interval(values: Floats, block: int, seed: int = 0, coverage: float = COVERAGE) -> tuple[float, float]:
+    """Interval of the mean of values in order of time, by the circular block bootstrap (Politis and Romano 1992).
 
     Blocks are at least n^(1/3) long and wrap around at the end, so that every value is drawn as often. Where fewer than
     four fit, nothing is known of how the mean varies: the interval is from the lowest value to the highest.
@@ -87,5 +87,5 @@ def block_interval(values: Floats, block: int, seed: int = 0) -> tuple[float, fl
     sums = cumulated[length:] - cumulated[:-length]  # of the block that begins at each value
     starts = np.random.default_rng(seed).integers(0, n, (DRAWS, round(n / length)))
     means = sums[starts].mean(axis=1) / length
-    low, high = np.quantile(means, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    low, high = np.quantile(means, [(1 - coverage) / 2, (1 + coverage) / 2])
     return float(low), float(high)
