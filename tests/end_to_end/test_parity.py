@@ -46,6 +46,12 @@ SESSIONS: dict[str, dict[str, Any]] = {
         "order_types": {"entry": "limit", "exit": "limit"},
         "unfilledtimeout": {"entry": 60, "exit": 60},
     },
+    "weights by what shadow books earned": {
+        "market": {"max_bars": 60},
+        "synthetic": {"seed": 3, "bars": 670},
+        "ensemble": {"method": "hedge", "hedge_rate": 0.5, "threshold": 0.0},
+        "risk": BUSY_RISK,
+    },
 }
 
 
@@ -61,7 +67,7 @@ def _configuration(folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
     return given | {key: value for key, value in changes.items() if key != "volume"}
 
 
-@pytest.mark.parametrize("session", list(SESSIONS), ids=["market", "partial", "limit"])
+@pytest.mark.parametrize("session", list(SESSIONS), ids=["market", "partial", "limit", "hedge"])
 def test_exchange_paper_venue_and_backtest_agree(session: str, tmp_path: Path) -> None:
     changes = _configuration(tmp_path, SESSIONS[session])
     with home(tmp_path / "exchange", **changes) as bot:

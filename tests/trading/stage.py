@@ -70,7 +70,9 @@ class ScriptedOutlook:
     script: Mapping[int, int]
     looked: int = 0
 
-    def look(self, candles: Candles, metrics: Mapping[str, StrategyMetrics], run_id: str) -> View:
+    def look(
+        self, candles: Candles, metrics: Mapping[str, StrategyMetrics], gains: Mapping[str, float], run_id: str
+    ) -> View:
         self.looked += 1
         side = self.script.get(int(candles.time[-1]), 0)
         signals = {"scripted": (side, 1.0)}

@@ -23,6 +23,7 @@ from trading_bot.trading.shadow import (
     shadow_trade,
     stake_in_lots,
     step,
+    valued,
     wish,
 )
 from trading_bot.trading.views import View
@@ -166,3 +167,73 @@ def test_a_step_fills_as_matching_does() -> None:
     after, _ = step(ShadowState(want=1), bars, START, 50, CONFIG)
     lots, ticks = fill_market(True, 50, 1005, liquidity(bars[:-1], CONFIG), CONFIG)
     assert (after.lots, after.entry_ticks) == (lots, ticks)
+
+
+# What a book earns bar by bar
+
+
+def earnings(rows: Candles, script: dict[int, dict[str, int]], config: MatchingConfig = CONFIG) -> list[float]:
+    """The gain of strategy "s" on every bar from the second on."""
+    shelf, gains = ShadowShelf(["s"]), []
+    for row in range(1, len(rows)):
+        bars = BarsClosed(int(rows.time[row]), {BTC: rows[: row + 1]})
+        shelf.step(bars, {BTC: view(rows[: row + 1], script.get(row, {}))}, {BTC: KNOWN}, config, "run")
+        gains.append(shelf.gains(BTC)["s"])
+    return gains
+
+
+def test_gains_by_hand() -> None:
+    rows = candles(np.array([100.0, 100, 101, 105, 110, 111, 90]), volume=1e6)
+    flat, bought, held, sold, *after = earnings(rows, {1: {"s": 1}, 3: {"s": -1}}, FREE)
+    assert flat == 0.0
+    assert bought == pytest.approx(101 / 100.01 - 1 - 0.001), "in at the open of 100, the least spread is a tick"
+    assert held == pytest.approx(105 / 101 - 1)
+    assert sold == pytest.approx(104.99 / 105 * (1 - 0.001) - 1), "out at the open, not at the close of 110"
+    assert after == [0.0, 0.0]
+
+
+def test_gains_of_a_book_that_was_sold_in_parts() -> None:
+    before = ShadowState(want=-1, lots=25, entry_ticks=900, mark=1000)
+    after = valued(before, ShadowState(want=-1, lots=15, entry_ticks=900, mark=1000), 990, 980, 0.001)
+    assert after.gain == pytest.approx((10 * 990 * 0.999 + 15 * 980) / (25 * 1000) - 1)
+    assert after.mark == 980
+
+
+@given(st.lists(st.tuples(st.integers(50, 200), st.sampled_from((-1, 0, 1))), min_size=4, max_size=30))
+def test_gains_are_the_profit_of_the_trades(story: list[tuple[int, int]]) -> None:
+    """Each a part of what was held before its bar, they add up to what the shadow trades made, to the last fee."""
+    rows = candles(np.array([float(close) for close, _ in story] + [100.0, 100.0, 100.0]), volume=2e4)
+    script = {row: {"s": side} for row, (_, side) in enumerate(story) if row} | {len(story): {"s": -1}}
+    shelf, trades, earned, worth = ShadowShelf(["s"]), [], 0.0, 0.0
+    for row in range(1, len(rows)):
+        bars = BarsClosed(int(rows.time[row]), {BTC: rows[: row + 1]})
+        said = view(rows[: row + 1], script.get(row, {}))
+        trades += shelf.step(bars, {BTC: said}, {BTC: KNOWN}, CONFIG, "run")
+        book = shelf.books["s", BTC]
+        at_stake = worth or float(KNOWN.price(book.entry_ticks) * KNOWN.quantity(book.lots))
+        earned += book.gain * at_stake
+        worth = float(KNOWN.price(book.mark) * KNOWN.quantity(book.lots))
+    assert worth == 0.0, "all was sold"
+    assert earned == pytest.approx(float(sum(trade.close_profit_abs or 0 for trade in trades)), abs=1e-9)
+
+
+def test_bars_that_were_missed_are_in_the_next_gain() -> None:
+    rows = candles(np.array([100.0, 100, 100, 100, 110, 120]), volume=1e6)
+    shelf = ShadowShelf(["s"])
+    play(shelf, rows[:4], {1: {"s": 1}})
+    shelf.step(BarsClosed(int(rows.time[5]), {BTC: rows}), {BTC: view(rows, {})}, {BTC: KNOWN}, CONFIG, "run")
+    assert shelf.gains(BTC) == {"s": pytest.approx(0.2)}
+    play(shelf, rows[:1], {})
+    assert shelf.gains("ETH/USDT") == {"s": 0.0}
+
+
+def test_a_book_written_before_there_were_gains_has_none_on_its_first_bar() -> None:
+    rows = candles(np.array([100.0, 100, 110, 121]), volume=1e6)
+    shelf = ShadowShelf(["s"])
+    shelf.restore({"s BTC/USDT": [0, 5, 10_000, START, "ranging"]})
+    gains = []
+    for row in (2, 3):
+        bars = BarsClosed(int(rows.time[row]), {BTC: rows[: row + 1]})
+        shelf.step(bars, {BTC: view(rows[: row + 1], {})}, {BTC: KNOWN}, CONFIG, "run")
+        gains.append(shelf.gains(BTC)["s"])
+    assert gains == [0.0, pytest.approx(0.1)]

@@ -2,6 +2,8 @@
 
 target = base weights of the regime (the table, or what strategies declare) × a multiplier of the record, floored and
 normalised; every bar the weights move towards it by at most `max_step`. The arithmetic stands in `weight_step.py`.
+With `ensemble.method: hedge` the target is multiplied once more, by n × the weights that `hedge.py` learned from what
+the strategies earned bar by bar: 1 while all are alike. `hedge.py`'s bound is one for those weights by themselves.
 """
 
 from __future__ import annotations
@@ -18,13 +20,16 @@ import numpy as np
 from trading_bot.domain.market import Floats, Regime
 from trading_bot.learn.affinity import TABLE, Affinity
 from trading_bot.learn.config import EnsembleConfig
+from trading_bot.learn.hedge import HedgeState, advance
 from trading_bot.learn.performance_tracker import PerformanceTracker, StrategyMetrics
 from trading_bot.learn.regime_detector import RegimeDetector, RegimeReading
 from trading_bot.learn.weight_step import on_floored_simplex, performance_terms, step_towards
 
 __all__ = ["DynamicEnsemble", "PerformanceTracker", "RegimeDetector", "RegimeReading", "StrategyMetrics", "WeightShift"]
 
-_TERMS = ("win rate", "profit factor", "max drawdown", "losing streak")
+_METRICS = ("win rate", "profit factor", "max drawdown", "losing streak")
+_TERMS = (*_METRICS, "hedge")  # logarithms, whose sum's exponential multiplies the base
+_MOST_GAIN = 1e6  # what is beyond cannot be a ratio of a bar
 _NOTABLE = 0.05  # a change of a multiplier's logarithm worth a word beside a change of regime
 
 
@@ -63,7 +68,7 @@ class DynamicEnsemble:
     regime_detector
         Asked by `update_weights`.
     config
-        Threshold, floor, speed and trust.
+        Method, threshold, floor, speed and trust.
     affinities
         Base weight in each regime by strategy name; goes before what a strategy declares itself.
 
@@ -93,6 +98,7 @@ class DynamicEnsemble:
         self._regime: Regime | None = None  # None until the first update
         self._terms = np.zeros((len(self.names), len(_TERMS)))  # regime and terms the last told shift ended at
         self._moving = False
+        self._hedge = HedgeState.even(len(self.names)) if self.config.method == "hedge" else None
         self.last_change: WeightShift | None = None
 
     @property
@@ -101,13 +107,20 @@ class DynamicEnsemble:
         return self._by_name(self._weights)
 
     def update_weights(
-        self, market_data: Any, performance_metrics: Mapping[str, StrategyMetrics | Mapping[str, Any]]
+        self,
+        market_data: Any,
+        performance_metrics: Mapping[str, StrategyMetrics | Mapping[str, Any]],
+        *,
+        gains: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
         """Detect the regime of `market_data` (Candles or an OHLCV DataFrame), then `reweigh`."""
-        return self.reweigh(self.regime_detector.detect(market_data), performance_metrics)
+        return self.reweigh(self.regime_detector.detect(market_data), performance_metrics, gains)
 
     def reweigh(
-        self, reading: RegimeReading, performance_metrics: Mapping[str, StrategyMetrics | Mapping[str, Any]]
+        self,
+        reading: RegimeReading,
+        performance_metrics: Mapping[str, StrategyMetrics | Mapping[str, Any]],
+        gains: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
         """Move the weights one step towards what `reading` and the records ask for.
 
@@ -116,6 +129,9 @@ class DynamicEnsemble:
         performance_metrics
             Record by strategy: `StrategyMetrics`, or a mapping with its fields (without `trades`: a full window). A
             strategy without a record counts as neither good nor bad.
+        gains
+            What each strategy earned on the bar before, a ratio net of fees; 0 for those left out. Only the method
+            hedge learns from them; None: nothing is known of that bar, and nothing learned.
 
         Returns
         -------
@@ -126,12 +142,18 @@ class DynamicEnsemble:
         Raises
         ------
         ValueError
-            If a record is of an unknown strategy, or holds a value that cannot be.
+            If a record or gain is of an unknown strategy, or holds a value that cannot be.
         """
         records = {
             name: _record(name, given, self.names, self.config.window) for name, given in performance_metrics.items()
         }
-        terms = np.array([self._terms_of(records.get(name)) for name in self.names])
+        earned = None if gains is None else _earned(gains, self.names)
+        terms = np.zeros((len(self.names), len(_TERMS)))
+        terms[:, : len(_METRICS)] = [self._terms_of(records.get(name)) for name in self.names]
+        if self._hedge is not None:
+            if earned is not None:
+                self._hedge = advance(self._hedge, earned, self.config.hedge_rate, self.config.hedge_share)
+            terms[:, -1] = np.log(len(self.names) * self._hedge.weights)
         regime = Regime(reading.regime)
         multipliers = np.exp(terms.sum(axis=1))
         target = on_floored_simplex(on_floored_simplex(self._base[regime], 0.0) * multipliers, self.config.floor)
@@ -186,17 +208,30 @@ class DynamicEnsemble:
             "regime": None if self._regime is None else self._regime.value,
             "terms": {name: row.tolist() for name, row in zip(self.names, self._terms, strict=True)},
             "moving": self._moving,
+            "hedge": None
+            if self._hedge is None
+            else {
+                "weights": self._by_name(self._hedge.weights),
+                "variance": self._hedge.variance,
+                "bars": self._hedge.bars,
+            },
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> bool:
-        """Take a snapshot up; False, and nothing done, if it is of other strategies (they then start afresh)."""
+        """Take a snapshot up; False, and nothing done, if it is of other strategies (they then start afresh).
+
+        One made without hedge leaves hedge as new; one made with it gives what the table needs.
+        """
         if set(snapshot["weights"]) != set(self.names):
             return False
         self._weights = np.array([snapshot["weights"][name] for name in self.names], np.float64)
         self._reported = np.array([snapshot["reported"][name] for name in self.names], np.float64)
         self._regime = None if snapshot["regime"] is None else Regime(snapshot["regime"])
-        self._terms = np.array([snapshot["terms"][name] for name in self.names], np.float64)
+        terms = [(*snapshot["terms"][name], 0.0)[: len(_TERMS)] for name in self.names]  # one was new with hedge
+        self._terms = np.array(terms, np.float64)
         self._moving = bool(snapshot["moving"])
+        if self._hedge is not None:
+            self._hedge = _hedge_of(snapshot.get("hedge"), self.names)
         self.last_change = None
         return True
 
@@ -205,7 +240,7 @@ class DynamicEnsemble:
 
     def _terms_of(self, record: StrategyMetrics | None) -> tuple[float, ...]:
         if record is None:
-            return (0.0,) * len(_TERMS)
+            return (0.0,) * len(_METRICS)
         return performance_terms(
             float(record.trades),
             _nan(record.win_rate),
@@ -237,8 +272,20 @@ class DynamicEnsemble:
         strategy, term = np.unravel_index(int(moved.argmax()), moved.shape)
         if moved[strategy, term] > (_NOTABLE if causes else 0.0):
             name = self.names[int(strategy)]
-            causes.append(f"{name} {_told(_TERMS[int(term)], records.get(name))}")
-        return ", ".join(causes) or f"regime {regime}"
+            what = _TERMS[int(term)]
+            factor = math.exp(terms[strategy, term])
+            causes.append(f"{name} " + (f"hedge {factor:.2f}" if what == "hedge" else _told(what, records.get(name))))
+        causes = causes or [f"regime {regime}"]
+        if self._hedge is not None:
+            causes.append(self._product(regime, terms))
+        return ", ".join(causes)
+
+    def _product(self, regime: Regime, terms: Floats) -> str:
+        """The three factors of the weight that moved furthest since the last told shift."""
+        furthest = int(np.abs(self._weights - self._reported).argmax())
+        base = on_floored_simplex(self._base[regime], 0.0)[furthest]
+        record, hedge = math.exp(terms[furthest, :-1].sum()), math.exp(terms[furthest, -1])
+        return f"{self.names[furthest]} = {base:.2f} regime x {record:.2f} record x {hedge:.2f} hedge"
 
     def _parts(self, signals: Mapping[str, int], confidences: Mapping[str, float]) -> dict[str, tuple[float, float]]:
         """Weight and weight · side · confidence by strategy, in the ensemble's own order whatever the mapping's."""
@@ -322,6 +369,24 @@ def _record(
             wanted = f"from {low:g} to {high:g}" if high < math.inf else f"finite and ≥ {low:g}"
             raise ValueError(f"{field} of {name!r} should be {wanted}, or None where undefined; is {value!r}")
     return record
+
+
+def _earned(gains: Mapping[str, float], names: tuple[str, ...]) -> Floats:
+    for name, gain in gains.items():
+        if name not in names:
+            raise ValueError(_unknown("gains name", name, names))
+        if not abs(gain) <= _MOST_GAIN:
+            raise ValueError(
+                f"the gain of {name!r} should be a ratio such as 0.01, is {gain!r}; leave out what is unknown"
+            )
+    return np.array([gains.get(name, 0.0) for name in names], np.float64)
+
+
+def _hedge_of(saved: Mapping[str, Any] | None, names: tuple[str, ...]) -> HedgeState:
+    if saved is None:
+        return HedgeState.even(len(names))
+    weights = np.array([saved["weights"][name] for name in names], np.float64)
+    return HedgeState(weights, float(saved["variance"]), int(saved["bars"]))
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:

@@ -26,13 +26,15 @@ _GRAIN = Decimal("1E-12")
 
 @dataclass(frozen=True, slots=True)
 class ShadowState:
-    """One book in integer ticks and lots; five plain values."""
+    """One book in integer ticks and lots; plain values."""
 
     want: int = 0  # the signal waiting for the next open: +1, -1 or 0
     lots: int = 0
     entry_ticks: int = 0
     entry_time: int = 0
     regime: str = ""
+    mark: int = 0  # close it was last valued at, in ticks; 0 while nothing is held
+    gain: float = 0.0  # earned on its newest bar, net of fees: a ratio of what it was worth before it
 
 
 IDLE = ShadowState()
@@ -76,6 +78,20 @@ def wish(state: ShadowState, side: int, regime: str) -> ShadowState:
     if want == state.want:
         return state
     return dataclasses.replace(state, want=want, regime=regime if want > 0 else state.regime)
+
+
+def valued(before: ShadowState, after: ShadowState, exit_ticks: int, close: int, fee: float) -> ShadowState:
+    """`after` a bar, valued at its `close`: bought at its open, sold (some of it at `exit_ticks`) or merely held.
+
+    Fees are a taker's, paid when they fall due. After bars that were missed the gain is that since the last one seen.
+    """
+    gain = 0.0
+    if after.lots > before.lots:
+        gain = close / after.entry_ticks - 1.0 - fee
+    elif before.lots and before.mark:
+        sold = before.lots - after.lots
+        gain = (sold * exit_ticks * (1.0 - fee) + after.lots * close) / (before.lots * before.mark) - 1.0
+    return dataclasses.replace(after, mark=close if after.lots else 0, gain=gain)
 
 
 def stake_in_lots(instrument: Instrument, price: Decimal) -> int:
@@ -130,27 +146,45 @@ class ShadowShelf:
         config: MatchingConfig,
         run_id: str,
     ) -> list[Trade]:
-        """Fill what the books wanted at this bar's open, then note what their strategies want now; closed trades."""
+        """Fill what the books wanted at this bar's open, value them at its close, then note what their strategies
+        want now; closed trades."""
         closed = []
         for symbol, view in views.items():
+            instrument, close = instruments[symbol], 0
             history: Sequence[Bar] = ()
             for strategy in self.strategies:
-                book = self.books.get((strategy, symbol), IDLE)
+                before = book = self.books.get((strategy, symbol), IDLE)
+                fill = None
                 if book.want:
-                    instrument = instruments[symbol]
                     history = history or bars_of(view.candles, instrument, HISTORY + 1)  # the newest and its judges
                     stake = stake_in_lots(instrument, instrument.price(max(1, history[-1].open)))
                     book, fill = step(book, history, bars.time, stake, config)
                     if fill is not None:
                         closed.append(shadow_trade(strategy, instrument, fill, run_id))
+                if before.lots or book.lots or book.gain:
+                    close = close or instrument.ticks(view.candles.close[-1])
+                    sold_at = 0 if fill is None else fill.exit_ticks
+                    book = valued(before, book, sold_at, close, float(instrument.taker_fee))
                 side = view.signals.get(strategy, (0, 0.0))[0]
                 self.books[strategy, symbol] = wish(book, side, view.regime)
         return closed
 
-    def snapshot(self) -> dict[str, list[int | str]]:
-        """The books that hold or want something, JSON-able."""
+    def gains(self, symbol: str) -> dict[str, float]:
+        """What each strategy's book earned on the newest bar of `symbol`, net of fees; 0 where it held nothing."""
+        return {strategy: self.books.get((strategy, symbol), IDLE).gain for strategy in self.strategies}
+
+    def snapshot(self) -> dict[str, list[int | float | str]]:
+        """The books that hold, want or have just earned something, JSON-able."""
         return {
-            f"{name} {symbol}": [book.want, book.lots, book.entry_ticks, book.entry_time, book.regime]
+            f"{name} {symbol}": [
+                book.want,
+                book.lots,
+                book.entry_ticks,
+                book.entry_time,
+                book.regime,
+                book.mark,
+                book.gain,
+            ]
             for (name, symbol), book in self.books.items()
             if book != IDLE
         }

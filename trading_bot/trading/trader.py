@@ -83,7 +83,7 @@ class Trader:
         return now - order.order_date.timestamp() * 1000 >= minutes * 60_000
 
     def _look(self, bars: BarsClosed) -> dict[str, View]:
-        """Every symbol's view, all by the records as of the bar before."""
+        """Every symbol's view, all by the records and gains as of the bar before."""
         metrics = {name: self.tracker.metrics(name) for name in self.shadows.strategies}
         views = {}
         for symbol in sorted(bars.candles):
@@ -92,7 +92,7 @@ class Trader:
             if len(candles) < self.warmup:
                 view = View.blind(symbol, candles, f"warming up: {len(candles)} of {self.warmup} bars")
             else:
-                view = self.outlooks[symbol].look(candles, metrics, self.run_id)
+                view = self.outlooks[symbol].look(candles, metrics, self.shadows.gains(symbol), self.run_id)
             views[symbol] = dataclasses.replace(view, unseen=unseen)
         return views
 

@@ -72,8 +72,10 @@ class Outlook:
     regime_bars: int = 0
     _noted: Mapping[str, str] = field(default_factory=dict)  # of the latest view; told anew after a restart
 
-    def look(self, candles: Candles, metrics: Mapping[str, StrategyMetrics], run_id: str) -> View:
-        """The view after the newest of `candles`."""
+    def look(
+        self, candles: Candles, metrics: Mapping[str, StrategyMetrics], gains: Mapping[str, float], run_id: str
+    ) -> View:
+        """The view after the newest of `candles`; `metrics` and `gains` are those of the bar before."""
         time = int(candles.time[-1])
         reading = self.detector.detect(candles)
         change = None
@@ -84,7 +86,7 @@ class Outlook:
             )  # fmt: skip
             self.regime, self.regime_bars = reading.regime.value, 0
         self.regime_bars += 1
-        weights = self.ensemble.reweigh(reading, metrics)
+        weights = self.ensemble.reweigh(reading, metrics, gains)
         moved = self.ensemble.last_change
         answers = self.panel.answers(candles)
         sides = {name: side for name, (side, _) in answers.voices.items()}
