@@ -88,7 +88,10 @@ def _made(kind: type[Loss], options: Mapping[str, Any]) -> Loss:
         if option not in known:
             raise TrainingError(unknown(f"argument of {kind.__name__}", option, known))
     if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in options]:
-        raise TrainingError(f"{kind.__name__} needs the argument {', '.join(missing)}; it takes {', '.join(known)}")
+        ready = f"; ready-made are {', '.join(LOSS_PRESETS)}" if kind is CombinedLoss else ""
+        raise TrainingError(
+            f"{kind.__name__} needs the argument {', '.join(missing)}; it takes {', '.join(known)}{ready}"
+        )
     given = dict(options)
     if kind is CombinedLoss and isinstance(given["losses"], Mapping):
         given["losses"] = {
