@@ -5,7 +5,8 @@ TradingBotError                 exit code 1
 │   └── StrategyError           a strategy file or class that cannot be loaded
 ├── CandleDataError             candles that are missing, garbled or inconsistent
 ├── TrainingError               data, shapes or settings no training can begin with, or numbers that ceased to be finite
-│   └── CheckpointError         a checkpoint that is absent, cut short, changed, foreign or made for something else
+│   ├── CheckpointError         a checkpoint that is absent, cut short, changed, foreign or made for something else
+│   └── TrainingDiverged        many steps in a row whose loss was not finite
 ├── ExchangeError               the venue could not be asked, or said something that makes no sense
 │   ├── ExchangeUnreachable     no answer: try again later
 │   ├── ExchangeThrottled       asked too often: wait `retry_after` seconds
@@ -52,6 +53,10 @@ class TrainingError(TradingBotError, ValueError):
 
 class CheckpointError(TrainingError):
     """A checkpoint cannot be read, is not what was written, or belongs to something else."""
+
+
+class TrainingDiverged(TrainingError):
+    """Step after step had a loss that was not finite: the training cannot recover by itself."""
 
 
 class ExchangeError(TradingBotError):

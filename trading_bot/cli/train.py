@@ -31,7 +31,7 @@ _COLUMNS = ("forecast", "rows>", "MAE>", "RMSE>", "skill>", "hit rate>", "95 % i
 _WHAT = (
     click.option("--data", metavar="FILE|PAIR", help="Candle file, or a pair of the configuration."),
     click.option("--model", default="cnn", show_default=True, help="lstm, cnn, attention or ensemble."),
-    click.option("--loss", default="huber", show_default=True, help="Such as mse, mae, huber, sharpe, financial, MADL."),
+    click.option("--loss", default="huber", show_default=True, help="Such as mse, huber, sharpe, financial, MADL."),
     click.option("--horizon", type=click.IntRange(min=1), default=12, show_default=True, help="Bars ahead."),
     click.option("--length", type=click.IntRange(min=1), default=30, show_default=True, help="Bars in a window."),
     click.option("--feature-selection-config", "--feature_selection_config", "selection",
