@@ -46,7 +46,7 @@ def _losses(panel: Axes, fit: str, curves: Sequence[tuple[str, TrainingHistory]]
     panel.set_title(f"{fit}: loss (dashed: training, dot: best)", fontsize=10)
     panel.set_xlabel("epoch")
     panel.set_xlim(0.5, max(history.epochs for _, history in curves) + 0.5)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panel.legend(fontsize=8, frameon=False)
     panel.grid(alpha=0.25)
 
