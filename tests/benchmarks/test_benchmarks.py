@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, float]] = {
     "decision_path": {"BARS": 15},
     "features": {"BARS": 600, "ROUNDS": 2, "BATCHES": 3},
     "indicators": {"ROUNDS": 3},
+    "learning": {"ROWS": 600, "VALIDATION": 300, "STRATEGIES": 2, "ROUNDS": 1, "NETWORK_ROUNDS": 1},
     "losses": {"BATCH": 64, "ROUNDS": 3},
     "memory": {"CANDLES": 60, "SAMPLE_SECONDS": 0.05},
     "start_up": {"ROUNDS": 1, "BARS": 2},

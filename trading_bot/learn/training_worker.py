@@ -1,0 +1,83 @@
+"""What a process does that was started to train strategies. Imports nothing heavy: first it sets how many threads."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import threading
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from trading_bot.durable import replacing
+
+if TYPE_CHECKING:
+    from loguru import Message
+
+JOB, RESULT, LOG = "job.pickle", "result.pickle", "log.jsonl"
+
+
+def work(pipe: Connection, everything: Path) -> None:
+    """Train the job in each folder that is named on the pipe, leave the report there and say so; until it closes.
+
+    Parameters
+    ----------
+    everything : what holds those folders; removed if the parent ends before it could
+    """
+    if hasattr(os, "setsid"):
+        os.setsid()  # a group of our own, out of reach of Ctrl-C: the parent ends all of it
+    threading.Thread(target=_end_with_parent, args=(everything,), daemon=True).start()
+    with contextlib.suppress(OSError):  # if memory runs out, the system should take this process, not the bot
+        Path("/proc/self/oom_score_adj").write_text("500")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"  # read when numpy and torch are loaded: one core for each of several processes
+    logger.remove()
+    with contextlib.suppress(EOFError):
+        while True:
+            _train(pipe.recv())
+            pipe.send(True)
+
+
+def _train(folder: Path) -> None:
+    with (folder / LOG).open("a", encoding="utf-8", buffering=1) as log:
+        sink = logger.add(lambda message: _write(message, log), format="{message}", backtrace=False, diagnose=False)
+        report = _report(folder)
+        logger.remove(sink)
+    with replacing(folder / RESULT, durable=False) as file:
+        file.write(pickle.dumps(report))
+
+
+def _report(folder: Path) -> Any:
+    training = importlib.import_module("trading_bot.learn.strategy_report")
+    try:
+        job = pickle.loads((folder / JOB).read_bytes())  # noqa: S301 our parent wrote it
+    except Exception as error:
+        return training.StrategyTrainingReport(
+            "", "failed", error=f"its model cannot be rebuilt in a process: {training.say(error)}"
+        )
+    return training.train_job(job)
+
+
+def _write(message: Message, log: Any) -> None:
+    record = message.record
+    line = {"time": record["time"].isoformat(), "level": record["level"].name, "message": record["message"]}
+    log.write(json.dumps(line) + "\n")
+
+
+def _end_with_parent(everything: Path) -> None:
+    """Nobody would stop this process once the one that started it is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        shutil.rmtree(everything, ignore_errors=True)
+        if hasattr(os, "setsid"):
+            os.killpg(os.getpid(), signal.SIGKILL)
+        os._exit(1)
