@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from trading_bot.training.run import Run, RunConfig, RunResult
     from trading_bot.training.scoring import Score
 
-RUNS = Path("logs/runs")
 _COLUMNS = ("forecast", "rows>", "MAE>", "RMSE>", "skill>", "hit rate>", "95 % interval", "correlation>")
 
 _WHAT = (
@@ -68,7 +67,7 @@ def _options(verb: Callable[..., Any]) -> Callable[..., Any]:
 @_options
 @timerange_option
 @click.option("--strategy", default="neural_forecast", show_default=True, help="Its name in the ensemble, if promoted.")
-@click.option("--runs", type=click.Path(path_type=Path), default=RUNS, show_default=True, help="Folder of the runs.")
+@click.option("--runs", type=click.Path(path_type=Path), help="Folder of the runs. [default: runs, beside the log]")
 @click.option("--resume", metavar="RUN", help="Go on with an interrupted run; `latest` is the newest.")
 @click.option("--tensorboard", is_flag=True, help="Also write the curves for TensorBoard, into the run's folder.")
 @json_option
@@ -86,7 +85,7 @@ def train(ctx: click.Context, /, settings: Settings, as_json: bool, **given: Any
     from trading_bot.training.run import begin_run, execute, fits_of, open_run, own_candles
     from trading_bot.training.tensorboard_log import load_tensorboard
 
-    root: Path = given["runs"]
+    root: Path = given["runs"] or settings.logfile.parent / "runs"
     if given["tensorboard"]:
         load_tensorboard()  # that it is missing should be told before the training
     if given["resume"] is not None:
@@ -105,7 +104,7 @@ def train(ctx: click.Context, /, settings: Settings, as_json: bool, **given: Any
         with _progress(run, fits_of(run.config), tensorboard=given["tensorboard"]) as watch:
             result = execute(run, candles, watch)
     except KeyboardInterrupt:
-        elsewhere = "" if root == RUNS else f" --runs {root}"
+        elsewhere = f" --runs {given['runs']}" if given["runs"] else ""
         click.echo(f"interrupted; go on with `trading-bot train --resume {run.id}{elsewhere}`", err=True)
         raise
     version = _register(settings, result)
