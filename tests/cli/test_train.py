@@ -62,6 +62,23 @@ def test_from_a_file_to_a_strategy(verb: Verb, candles: str, home: Path) -> None
     assert f"{listed[0]['scores']['skill']:+.2%}" in table
 
 
+def test_two_models_are_compared_on_what_neither_has_seen(verb: Verb, candles: str) -> None:
+    seen = ("--timerange", "-20240128", "--horizon", "3")  # 648 of 900 bars
+    ids = [parsed(verb("train", "--data", candles, *QUICK, *seen, "--seed", seed, "--json"))["model"] for seed in "12"]
+    assert (
+        "has no champion; no model has been promoted"
+        in verb("models", "compare", ids[1], "--data", candles, code=1).stderr
+    )
+    verb("models", "promote", ids[0])
+    told = verb("models", "compare", ids[1], "--data", candles).output
+    assert told.splitlines()[0].strip() == "2024-01-28 03:00 to 2024-02-07 08:00"
+    assert f"{ids[1]} is not shown to be better: it explains " in told or f"{ids[1]} is better: it explains " in told
+    found = parsed(verb("models", "compare", ids[1], ids[0], "--data", candles, "--margin", "0.5", "--json"))
+    assert (found["champion"], found["challenger"], found["better"]) == (ids[0], ids[1], False)
+    assert found["comparison"]["margin"] == 0.5
+    assert "is the champion itself" in verb("models", "compare", ids[0], "--data", candles, code=1).stderr
+
+
 def test_as_json_and_with_options(verb: Verb, candles: str, home: Path) -> None:
     arguments = (
         "--model", "LSTM", "--loss", "sharpe", "--horizon", "3", "--length", "8", "--batch-size", "64",

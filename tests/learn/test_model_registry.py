@@ -138,7 +138,7 @@ def test_a_rollback_goes_one_step_into_the_past_each_time(store: MemoryStore, fo
     assert rollback(store, folder, "neural_forecast")[0].id == OLD
     with pytest.raises(TradingBotError, match=f"{OLD} is the first champion of neural_forecast: there is none to go"):
         rollback(store, folder, "neural_forecast")
-    with pytest.raises(TradingBotError, match="'neural' has no champion to roll back; there are champions of neural_f"):
+    with pytest.raises(TradingBotError, match="'neural' has no champion; there are champions of neural_f"):
         rollback(store, folder, "neural")
     with pytest.raises(TradingBotError, match="no model has been promoted yet"):
         rollback(MemoryStore(), folder, "neural")

@@ -10,6 +10,7 @@ import click
 
 from trading_bot.cli import show
 from trading_bot.cli.options import configured, json_option
+from trading_bot.errors import TradingBotError
 
 if TYPE_CHECKING:
     from trading_bot.domain.models import ModelVersion
@@ -146,6 +147,54 @@ def show_model(settings: Settings, model_id: str, as_json: bool) -> None:
         ("Checkpoint", f"sha256 {version.sha256}"),
     ):  # fmt: skip
         show.line(label, value)
+
+
+@models.command()
+@click.argument("challenger", metavar="ID")
+@click.argument("champion", metavar="[OTHER]", required=False)
+@click.option("--data", required=True, metavar="FILE|PAIR", help="Candle file, or a pair of the configuration.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Share of the moves' mean square that ID has to explain beyond OTHER.",
+)
+@configured()
+@json_option
+def compare(settings: Settings, challenger: str, champion: str | None, data: str, margin: float, as_json: bool) -> None:
+    """Compare model ID with OTHER (its strategy's champion) on candles that neither was trained on.
+
+    \b
+    Example: trading-bot models compare neural_forecast-20240131 --data candles/BTC_USDT-1h.csv.gz
+    """
+    from trading_bot.cli.train import training_candles
+    from trading_bot.learn import promotion
+    from trading_bot.learn.model_registry import champion_of, checkpoint_path, models_folder, named
+    from trading_bot.storage.store import open_readonly
+    from trading_bot.training.forecaster import Forecaster
+
+    with closing(open_readonly(settings.database_url)) as store:
+        new = named(store, challenger)
+        old = named(store, champion) if champion is not None else champion_of(store, new.strategy)
+    if old.id == new.id:
+        raise TradingBotError(f"{new.id} is the champion itself; name another model to compare it with")
+    folder = models_folder(settings.data_dir)
+    before, now = (Forecaster.load(checkpoint_path(folder, version)) for version in (old, new))
+    found = promotion.compare(before, now, training_candles(settings, data), margin)
+    if as_json:
+        show.print_json({"champion": old.id, "challenger": new.id, "better": found.better, "comparison": found})
+        return
+    rows = [
+        (name, each.rows, f"{each.mae:.5f}", show.percent(each.skill), _hit_rate(each.as_json()))
+        for name, each in ((old.id, found.champion), (new.id, found.challenger))
+    ]
+    show.table(("model", "bars>", "MAE>", "skill>", "hit rate>"), rows,
+               f"{show.bar(found.start)} to {show.bar(found.end)}")  # fmt: skip
+    low, high = found.gain_interval
+    verdict = "is better" if found.better else "is not shown to be better"
+    click.echo(f"{new.id} {verdict}: it explains {found.gain:+.2%} more ({low:+.2%} to {high:+.2%}; wanted above "
+               f"{margin:.2%}), its sign is right {found.hits:+.1%} more often")  # fmt: skip
 
 
 def _sizes(values: Mapping[str, Any]) -> str:

@@ -163,14 +163,24 @@ def named(store: Store, model_id: str) -> ModelVersion:
         return _named(tx, model_id)
 
 
+def champion_of(store: Store, strategy: str) -> ModelVersion:
+    """The version a strategy uses; a TradingBotError if it has none."""
+    with store.reading() as tx:
+        return _champion(tx, strategy)
+
+
+def _champion(tx: Tx, strategy: str) -> ModelVersion:
+    found = tx.find(ModelVersion, strategy=strategy, status=ModelStatus.CHAMPION)
+    if found:
+        return found[-1]
+    with_one = sorted({each.strategy for each in tx.find(ModelVersion, status=ModelStatus.CHAMPION)})
+    hint = f"there are champions of {', '.join(with_one)}" if with_one else "no model has been promoted yet"
+    raise TradingBotError(f"strategy {strategy!r} has no champion; {hint}")
+
+
 def _before(tx: Tx, strategy: str) -> tuple[ModelVersion, ModelVersion]:
     """The version a strategy's champion replaced, and that champion."""
-    found = tx.find(ModelVersion, strategy=strategy, status=ModelStatus.CHAMPION)
-    if not found:
-        with_one = sorted({each.strategy for each in tx.find(ModelVersion, status=ModelStatus.CHAMPION)})
-        hint = f"there are champions of {', '.join(with_one)}" if with_one else "no model has been promoted yet"
-        raise TradingBotError(f"strategy {strategy!r} has no champion to roll back; {hint}")
-    current = found[-1]
+    current = _champion(tx, strategy)
     older = tx.get(ModelVersion, current.parent) if current.parent is not None else None
     if older is None:
         raise TradingBotError(
