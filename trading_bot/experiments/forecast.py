@@ -21,6 +21,7 @@ from trading_bot.market_data.candle_files import read
 from trading_bot.models.registry import MODELS
 from trading_bot.training.evaluation import splits_of, walk_forward
 from trading_bot.training.fitting import FitConfig, Watcher, check_config, check_rows
+from trading_bot.training.forecaster import describe_features
 from trading_bot.training.prepared_data import PreparedData, prepare_data
 
 DATA = Path("../shared/data/BTC_USDT-1h.csv.gz")
@@ -43,8 +44,10 @@ def judge(
 
 def _key(data: PreparedData, fit: FitConfig, folds: int) -> str:
     """So that folds of other data or settings are not taken for these."""
-    what = [fit.as_json(), folds, data.horizon, data.length, list(data.names), len(data.y), float(data.y.sum())]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:10]
+    what = [fit.as_json(), folds, data.horizon, describe_features(data.names, data.length)]
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    digest.update(data.y.tobytes())
+    return digest.hexdigest()[:10]
 
 
 def _told(model: str, seed: int) -> Watcher:
