@@ -110,9 +110,10 @@ def _verdict(findings: Findings, scores: dict[str, Score]) -> str:
         directed += [model.name] if direction[0] > 0 else []
     header = ("network", "skill against zero", f"{coverage:.2%}", "hits beyond the mean's", f"{coverage:.2%}")
     null = (
-        "\n\n**This is a null result**: within this budget no network is shown to forecast these returns better than no "
-        "forecast at all, nor their direction better than the past's drift. That is to be expected of hourly prices, and why a "
-        "promoted network's confidence is its calibrated chance of being right and no more: near nothing here."
+        "\n\n**This is a null result**: within this budget no network is shown to forecast these returns better than "
+        "no forecast at all, nor their direction better than the past's drift. That is to be expected of hourly "
+        "prices, and why a promoted network's confidence is its calibrated chance of being right and no more: near "
+        "nothing here."
     )
     return (
         f"## Verdict\n\n{_table(header, rows)}\n\nDifferences are paired row by row; the intervals are widened for "
