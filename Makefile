@@ -15,7 +15,7 @@ run: $(VENV)/.run  ## install, then paper-trade the synthetic market (Ctrl-C sto
 	@exec $(BIN)/trading-bot run -c config/paper.yaml
 
 test: $(VENV)/.dev lint  ## install, then lint, types, import contracts and every test
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

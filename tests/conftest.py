@@ -15,6 +15,11 @@ from loguru import logger
 from tests.databases import PostgresServer, running_postgres, why_no_postgres
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first, so that no core waits for another's at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quiet_log() -> None:
     """No line on stderr for every event; a test that wants the log adds a sink of its own."""

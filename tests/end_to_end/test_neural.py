@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests.end_to_end.daemon import Home, home
 from tests.end_to_end.ledgers import decisions_of, fills_of
 from tests.training.forecasting import swinging
 from trading_bot.bootstrap import run_backtest
+from trading_bot.cli.main import cli
 from trading_bot.domain.account import Trade
 from trading_bot.domain.journal import Decision, Run
-from trading_bot.domain.models import ModelVersion
 from trading_bot.market_data.candle_writing import write_csv
 
 pytestmark = pytest.mark.slow
@@ -36,19 +39,36 @@ def market(folder: Path, bars: int = BARS) -> dict[str, Any]:
     return {"candles": paths, "history": 1_500, "max_bars": bars}
 
 
-def train(bot: Home, pair: str = "BTC/USDT", *flags: str) -> str:
-    """Train and promote; the version's id."""
-    before = {version.id for version in bot.rows(ModelVersion)} if (bot.data / "trading_bot.sqlite").exists() else set()
-    trained = bot.verb("train", "--data", pair, *QUICK, *flags)
-    assert trained.code == 0, trained.said
-    made: str
-    (made,) = {version.id for version in bot.rows(ModelVersion)} - before
-    promoted = bot.verb("models", "promote", made)
-    assert promoted.code == 0, promoted.said
+def train(bot: Home) -> str:
+    """Train and promote, as processes of their own; the version's id."""
+
+    def verb(*words: str) -> str:
+        done = bot.verb(*words)
+        assert done.code == 0, done.said
+        return done.stdout
+
+    return trained(verb, "BTC/USDT")
+
+
+def train_here(bot: Home, monkeypatch: pytest.MonkeyPatch, pair: str = "BTC/USDT", *flags: str) -> str:
+    """The same in this process, which has loaded PyTorch already."""
+    monkeypatch.chdir(bot.folder)
+
+    def verb(*words: str) -> str:
+        done = CliRunner().invoke(cli, [*words, "-c", bot.config.name])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return trained(verb, pair, *flags)
+
+
+def trained(verb: Callable[..., str], pair: str, *flags: str) -> str:
+    made: str = json.loads(verb("train", "--data", pair, *QUICK, *flags, "--json"))["model"]
+    assert made in verb("models", "promote", made)
     return made
 
 
-def test_its_part_is_in_every_decision(tmp_path: Path) -> None:
+def test_its_part_is_in_every_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with home(tmp_path, market=market(tmp_path / "candles")) as bot:
         made = train(bot)
         first = bot.run()
@@ -79,7 +99,7 @@ def test_its_part_is_in_every_decision(tmp_path: Path) -> None:
         bot.ledgers().assert_agree()
 
         # a second one, of another pair, beside it; and the first grown too old
-        other = train(bot, "ETH/USDT", "--strategy", "neural_eth")
+        other = train_here(bot, monkeypatch, "ETH/USDT", "--strategy", "neural_eth")
         bot.write(market=market(tmp_path / "candles", BARS + 20), neural={"max_age_days": 1.0})
         second = bot.run()
         assert second.code == 0, second.said
@@ -92,9 +112,9 @@ def test_its_part_is_in_every_decision(tmp_path: Path) -> None:
         bot.ledgers().assert_agree()
 
 
-def test_a_damaged_checkpoint_is_refused_and_the_bot_trades_on(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused_and_the_bot_trades_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with home(tmp_path, market=market(tmp_path / "candles", 20)) as bot:
-        made = train(bot)
+        made = train_here(bot, monkeypatch)
         checkpoint = bot.data / "models" / f"{made}.safetensors"
         content = bytearray(checkpoint.read_bytes())
         content[-7] ^= 1
@@ -107,9 +127,9 @@ def test_a_damaged_checkpoint_is_refused_and_the_bot_trades_on(tmp_path: Path) -
         assert all("silent: refused: " in d.notes["neural_forecast"] for d in decisions)
 
 
-def test_backtest_and_bot_decide_alike_bit_for_bit(tmp_path: Path) -> None:
+def test_backtest_and_bot_decide_alike_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with home(tmp_path, market=market(tmp_path / "candles")) as bot:
-        train(bot)
+        train_here(bot, monkeypatch)
         backtest = run_backtest(bot.settings())
         life = bot.run()
         assert life.code == 0, life.said
