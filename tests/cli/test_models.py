@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.cli.account import HOUR, START
 from tests.cli.conftest import Verb, parsed
-from tests.learn.models import trained
+from tests.learn.models import meta_label, trained
 from trading_bot.domain.journal import Snapshot
 from trading_bot.learn.model_registry import champions, models_folder, register
 from trading_bot.storage.store import open_store
@@ -34,12 +35,12 @@ def with_models(home: Path, account: str) -> str:
 def test_list(verb: Verb, with_models: str) -> None:
     shown = verb("models", "list").output.splitlines()
     for words in (
-        OLD, "neural_forecast", "candidate", "lstm", "BTC/USDT", "1h", "12", "2024-01-31 12:00", "2024-01-01 00:00",
+        OLD, "neural_forecast", "candidate", "lstm", "BTC/USDT", "1h", "12", "2024-01-01 00:00",
         "53.4% (51.2% to 55.6%)", "+3.00%",
     ):  # fmt: skip
         assert words in shown[1]
     assert shown[2].split() == [
-        NEW, "neural_forecast", "candidate", "-", "-", "-", "-", "2024-02-07", "12:00", "-", "-", "-",
+        NEW, "neural_forecast", "candidate", "-", "-", "-", "-", "-", "-", "-", "-",
     ]  # fmt: skip
     facts = parsed(verb("models", "list", "--json"))
     assert [(each["id"], each["status"]) for each in facts] == [(OLD, "candidate"), (NEW, "candidate")]
@@ -64,7 +65,7 @@ def test_rollback_and_show(verb: Verb, with_models: str) -> None:
     verb("models", "promote", OLD)
     verb("models", "promote", NEW)
     shown = verb("models", "show", NEW).output
-    assert f"Model         {NEW}, champion of neural_forecast" in shown
+    assert f"Model         {NEW} of neural_forecast\nStatus        champion\nCreated       2024-02-07 12:00\n" in shown
     assert f"Replaced      {OLD}" in shown
     back = verb("models", "rollback").output
     assert back == f"neural_forecast: {OLD} is back, {NEW} retired; a running daemon uses it from its next start\n"
@@ -73,6 +74,68 @@ def test_rollback_and_show(verb: Verb, with_models: str) -> None:
     assert "53.4% (51.2% to 55.6%)" in verb("models", "show", OLD).output
     assert "is the first champion" in verb("models", "rollback", "neural_forecast", code=1).stderr
     assert "did you mean" in verb("models", "show", OLD[:-1] + "x", code=1).stderr
+
+
+def test_pin(verb: Verb, with_models: str) -> None:
+    said = verb("models", "pin", OLD, code=1).stderr
+    assert f"{OLD} is candidate, and only a champion can be pinned; `trading-bot models promote {OLD}` first" in said
+    verb("models", "promote", OLD)
+    pinned = verb("models", "pin", "nf-202401").output
+    assert pinned == f"neural_forecast: {OLD} is pinned: only `models promote` or `rollback` replaces it\n"
+    assert "Status        champion, pinned\n" in verb("models", "show", OLD).output
+    assert "champion, pinned" in verb("models", "list").output.splitlines()[1]
+    assert parsed(verb("models", "show", OLD, "--json"))["pinned"] is True
+    loose = verb("models", "pin", OLD, "--off").output
+    assert loose == f"neural_forecast: {OLD} is not pinned: a training may replace it\n"
+    assert "pinned" not in verb("models", "list").output
+    verb("models", "pin", OLD)
+    verb("models", "promote", NEW)
+    assert not any(each["pinned"] for each in parsed(verb("models", "list", "--json")))
+
+
+def test_models_that_judge_signals(verb: Verb, home: Path, account: str) -> None:
+    store, folder = open_store(account), models_folder(home / "data")
+    one, other = "macd_momentum-20240131-0a1b2c3d", "macd_momentum-20240207-4e5f6a7b"
+    register(store, folder, *meta_label(home / "work", one, 0))
+    version, checkpoint = meta_label(home / "work", other, 7)
+    config = {**version.config, "symbols": ["BTC/USDT"]}
+    register(store, folder, dataclasses.replace(version, config=config, scores={}), checkpoint)
+    register(store, folder, *trained(home / "work", OLD, 9))
+    store.close()
+    for model in (one, other):
+        said = verb("models", "promote", model).output
+        assert said.endswith("; a running daemon takes that up within a second, from the next bar\n")
+    verb("models", "pin", other)
+    _, *shown = verb("models", "list").output.splitlines()
+    assert len(shown) == 3, "every model on one line"
+    for words in (one, "macd_momentum ", "retired", "meta_label", "2 pairs", "1h", "12", "+0.42% (+0.10% to +0.74%)"):
+        assert words in shown[0]
+    assert "%" not in shown[0].replace("+0.42% (+0.10% to +0.74%)", ""), "hit rate and skill are of networks"
+    assert "champion, pinned meta_label BTC/USDT" in " ".join(shown[1].split())
+    assert "53.4% (51.2% to 55.6%) +3.00% -" in " ".join(shown[2].split())
+    told = verb("models", "show", one).output
+    for line in (
+        f"Model         {one} of macd_momentum",
+        "Status        retired",
+        "Judges        signals on BTC/USDT, ETH/USDT 1h: whether they pay within 12 bars",
+        "Trained on    812 signals, 2023-01-01 00:00 to 2024-01-01 00:00, candles d47a",
+        "Features      2: rsi_14, adx_14",
+        "Gain          +0.42% (+0.10% to +0.74%)",
+        "Log loss      0.6712, before 0.6741",
+        "Base rate     48.2% of 203 signals paid",
+    ):
+        assert line in told.splitlines()
+    bare = verb("models", "show", other).output.splitlines()
+    assert {"Gain          -", "Log loss      -, before -", "Base rate     -"} <= set(bare)
+    back = verb("models", "rollback", "macd_momentum").output
+    assert back == (
+        f"macd_momentum: {one} is back, {other} retired; a running daemon takes that up within a second, from the next "
+        "bar\n"
+    )
+    for pair in ([one], [OLD, one]):
+        said = verb("models", "compare", *pair, "--data", "BTC/USDT", code=1).stderr
+        assert f"{one} is a meta-label model, wanted a network: the daemon compares such models itself" in said
+        assert f"`trading-bot models show {one}` has the scores" in said
 
 
 def test_promote_before_the_first_bar(verb: Verb, home: Path) -> None:

@@ -45,3 +45,29 @@ def trained(folder: Path, name: str, number: int = 1, **changes: Any) -> tuple[M
         },
     }
     return ModelVersion(**(values | changes)), path
+
+
+def meta_label(folder: Path, name: str, number: int = 1, **changes: Any) -> tuple[ModelVersion, Path]:
+    """The same of a model that judges the signals of `macd_momentum`."""
+    values: dict[str, Any] = {
+        "strategy": "macd_momentum",
+        "features": {"names": ["rsi_14", "adx_14"]},
+        "config": {
+            "kind": "meta_label",
+            "timeframe": "1h",
+            "horizon": 12,
+            "symbols": ["BTC/USDT", "ETH/USDT"],
+            "trained_from": 1_672_531_200_000,
+            "trained_until": 1_704_067_200_000,
+            "rows": 812,
+        },
+        "scores": {
+            "gain": 0.0042,
+            "gain_interval": [0.001, 0.0074],
+            "log_loss": 0.6712,
+            "log_loss_before": 0.6741,
+            "base_rate": 0.482,
+            "rows": 203,
+        },
+    }
+    return trained(folder, name, number, **(values | changes))

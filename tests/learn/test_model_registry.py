@@ -6,27 +6,34 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from tests.fakes import MemoryStore
-from tests.learn.models import trained
+from tests.learn.models import meta_label, trained
 from tests.trading.stage import Crash, Fuse, FusedStore
+from trading_bot.domain.journal import Training
 from trading_bot.domain.models import ModelStatus
 from trading_bot.errors import CheckpointError, StorageError, TradingBotError, TrainingError
 from trading_bot.learn.model_registry import (
     champions,
     checkpoint_path,
+    keep_file,
+    make_champion,
     models_folder,
+    named,
+    pin,
     promote,
     register,
     rollback,
+    step_back,
     versions,
 )
 from trading_bot.ports import Store
 
-CANDIDATE, CHAMPION, RETIRED = ModelStatus
+CANDIDATE, CHAMPION, RETIRED, REJECTED = ModelStatus
 OLD, NEW = "nf-20240131-aa", "nf-20240207-bb"
 
 
@@ -123,7 +130,38 @@ def test_promoting_the_champion_again_changes_nothing(store: MemoryStore, folder
 def test_a_retired_model_comes_back(store: MemoryStore, folder: Path) -> None:
     promote(store, folder, NEW, 8)
     promote(store, folder, OLD, 9)
-    assert standing(store) == {OLD: (CHAMPION, NEW, 9), NEW: (RETIRED, OLD, 8)}
+    assert standing(store) == {OLD: (CHAMPION, NEW, 9), NEW: (RETIRED, None, 8)}, "a line that begins with NEW now"
+
+
+def test_a_rejected_model_may_be_promoted(store: MemoryStore, folder: Path, tmp_path: Path) -> None:
+    version, checkpoint = trained(tmp_path, "third", 2)
+    keep_file(folder, version, checkpoint.read_bytes())
+    with store.transaction() as tx:
+        tx.add(dataclasses.replace(version, status=REJECTED))
+    champion, _ = promote(store, folder, "third", 8)
+    assert standing(store)["third"] == (champion.status, OLD, 8) == (CHAMPION, OLD, 8)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rollbacks_come_to_an_end_whatever_was_promoted(folder: Path, tmp_path: Path, seed: int) -> None:
+    """They give back every version that was in use since it was last put there, and none twice."""
+    store, random = MemoryStore(), Random(seed)
+    names = ["a", "b", "c", "d"]
+    for number, name in enumerate(names):
+        register(store, folder, *trained(tmp_path, name, number))
+    line: list[str] = []  # what rollbacks should give, the newest last
+    for _ in range(30):
+        name = random.choice(names)
+        if len(line) > 1 and random.random() < 0.3:
+            assert rollback(store, folder, "neural_forecast")[0].id == line[-2]
+            line.pop()
+        elif not line or name != line[-1]:
+            promote(store, folder, name)
+            line = [*(each for each in line if each != name), name]
+    for name in reversed(line[:-1]):
+        assert rollback(store, folder, "neural_forecast")[0].id == name
+    with pytest.raises(TradingBotError, match="is the first champion"):
+        rollback(store, folder, "neural_forecast")
 
 
 def test_a_rollback_goes_one_step_into_the_past_each_time(store: MemoryStore, folder: Path, tmp_path: Path) -> None:
@@ -208,6 +246,94 @@ def test_many_ids_are_not_all_listed(folder: Path) -> None:
             tx.add(dataclasses.replace(version, id=f"nf-{number:02}"))
     with pytest.raises(TradingBotError, match="30 models begin with 'nf': …, nf-25, nf-26, nf-27, nf-28, nf-29; give"):
         promote(store, folder, "nf")
+
+
+# ── models that judge signals, pins, transactions of others ─────────────────────────────────────────────────────────
+
+
+def test_a_meta_label_models_checkpoint_is_json(folder: Path, tmp_path: Path) -> None:
+    store = MemoryStore()
+    version, checkpoint = meta_label(tmp_path, "macd-1")
+    register(store, folder, version, checkpoint)
+    assert checkpoint_path(folder, version) == folder / "macd-1.json"
+    (folder / "macd-1.json").unlink()
+    with pytest.raises(CheckpointError, match=r"macd-1\.json of model macd-1 is not there"):
+        promote(store, folder, "macd-1")
+    register(store, folder, version, checkpoint)
+    assert promote(store, folder, "macd-1")[0].status is CHAMPION
+    with pytest.raises(TradingBotError, match=r"macd-1 is the first champion .*set learning\.enabled to false"):
+        rollback(store, folder, "macd_momentum")
+
+
+def test_a_file_is_kept_only_if_it_is_the_one(folder: Path, tmp_path: Path) -> None:
+    version, checkpoint = meta_label(tmp_path, "macd-1")
+    content = checkpoint.read_bytes()
+    with pytest.raises(CheckpointError, match=r"the new checkpoint is not the one of model macd-1: .*train the model"):
+        keep_file(folder, version, content + b" ")
+    assert not folder.exists()
+    keep_file(folder, version, content)
+    place = checkpoint_path(folder, version)
+    stamp = place.stat().st_mtime_ns
+    keep_file(folder, version, content)
+    assert place.stat().st_mtime_ns == stamp, "a good file is left alone"
+    place.write_bytes(b"{")
+    keep_file(folder, version, content)
+    assert place.read_bytes() == content
+
+
+def test_only_a_champion_is_pinned(store: MemoryStore, folder: Path) -> None:
+    before = standing(store)
+    with pytest.raises(TradingBotError, match=f"{NEW} is candidate, and only a champion .*models promote {NEW}` first"):
+        pin(store, NEW, True)
+    assert not pin(store, NEW, False).pinned
+    with pytest.raises(TradingBotError, match="did you mean"):
+        pin(store, NEW[:-1] + "x", True)
+    for pinned in (True, True, False, False):
+        assert pin(store, "nf-202401", pinned) == named(store, OLD)
+        assert named(store, OLD).pinned is pinned
+    assert standing(store) == before
+
+
+def test_the_user_replaces_a_pinned_champion(store: MemoryStore, folder: Path) -> None:
+    pin(store, OLD, True)
+    assert promote(store, folder, OLD)[0].pinned, "it is the champion already: nothing changes"
+    champion, replaced = promote(store, folder, NEW)
+    assert replaced is not None
+    assert (champion.pinned, replaced.pinned) == (False, False)
+    pin(store, NEW, True)
+    assert [each.pinned for each in rollback(store, folder, "neural_forecast")] == [False, False]
+    assert not any(each.pinned for each in versions(store))
+
+
+def test_a_version_may_be_written_as_champion_at_once(store: MemoryStore, tmp_path: Path) -> None:
+    version, _ = trained(tmp_path, "third", 2)
+    outcome = Training("neural_forecast", 8, "promoted", "schedule", "better by 1 %", version.id)
+    pin(store, OLD, True)
+    failing = Failing()
+    failing._rows = store._rows
+    with pytest.raises(StorageError, match="gone"), failing.transaction() as tx:
+        make_champion(tx, version, 8)
+    assert standing(failing)[OLD] == (CHAMPION, None, 7)
+    with store.transaction() as tx:
+        replaced = make_champion(tx, version, 8)
+        tx.add(outcome)
+        assert make_champion(tx, version, 9) is version, "it is that already"
+    assert replaced == named(store, OLD)
+    assert standing(store) == {OLD: (RETIRED, None, 7), NEW: (CANDIDATE, None, None), "third": (CHAMPION, OLD, 8)}
+    assert not named(store, OLD).pinned
+
+
+def test_a_step_back_may_lead_to_none(store: MemoryStore, folder: Path) -> None:
+    promote(store, folder, NEW, 8)
+    steps = []
+    for bar in (9, 10):
+        with store.transaction() as tx:
+            steps.append(step_back(tx, "neural_forecast", bar, or_none=True))
+    assert [(champion and champion.id, retired.id) for champion, retired in steps] == [(OLD, NEW), (None, OLD)]
+    assert standing(store) == {OLD: (RETIRED, None, 9), NEW: (RETIRED, OLD, 8)}
+    with store.transaction() as tx, pytest.raises(TradingBotError, match="has no champion"):
+        step_back(tx, "neural_forecast", 11, or_none=True)
+    assert promote(store, folder, NEW, 12)[1] is None
 
 
 # ── failures in between ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -76,7 +76,7 @@ def test_every_record_of_the_domain_has_a_table() -> None:
     }
     not_kept = {"Balance", "Position", "OrderReport", "Accepted", "Rejected", "Unclear", "Denied"}
     assert {kind.__name__ for kind in kinds} - not_kept == {kind.__name__ for kind in TABLES}
-    assert len(TABLES) == 17
+    assert len(TABLES) == 18
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -20,7 +20,7 @@ from sqlalchemy import Engine, inspect
 
 from tests.storage.records import MOMENT, record
 from trading_bot.domain.account import Trade
-from trading_bot.domain.journal import Decision
+from trading_bot.domain.journal import Decision, Training
 from trading_bot.domain.models import ModelStatus, ModelVersion
 from trading_bot.domain.orders import Fill, Order
 from trading_bot.domain.venue import VenueOrder
@@ -81,13 +81,25 @@ VALUES ('BTC/USDT', 7, 'ranging', '{"rsi":0.5}', '{"rsi":[1,0.25]}', 0.25, 1, 'h
 """
 
 
+OLD_MODEL = """
+INSERT INTO models (id, strategy, status, created, sha256, data_hash, features, config, scores)
+VALUES ('nf-1', 'neural_forecast', 'champion', '2024-02-29 12:30:15.123456+00:00', 'aa', 'd47a', '{}', '{}', '{}')
+"""
+
+
+def older_database(url: str, revision: str, row: str) -> Engine:
+    """A database that an earlier program has left at `revision`, with one row in it."""
+    engine = writing_engine(parsed_url(url), 5.0)
+    if engine.url.database is not None and engine.dialect.name == "sqlite":
+        Path(engine.url.database).parent.mkdir()
+    with engine.begin() as connection:
+        command.upgrade(alembic_config(connection), revision)
+        connection.exec_driver_sql(row)
+    return engine
+
+
 def test_a_database_of_the_first_release_is_brought_up_with_its_rows(database_url: str) -> None:
-    at_first = writing_engine(parsed_url(database_url), 5.0)
-    if at_first.url.database is not None and at_first.dialect.name == "sqlite":
-        Path(at_first.url.database).parent.mkdir()
-    with at_first.begin() as connection:
-        command.upgrade(alembic_config(connection), REVISIONS[0])
-        connection.exec_driver_sql(OLD_DECISION)
+    at_first = older_database(database_url, REVISIONS[0], OLD_DECISION)
     with pytest.raises(StorageError, match=r"at revision r0001_initial, older than .*`trading-bot db upgrade`"):
         open_readonly(database_url)
     assert upgrade(database_url) == REVISIONS[0]
@@ -111,6 +123,33 @@ def test_a_database_of_the_first_release_is_brought_up_with_its_rows(database_ur
     at_first.dispose()
 
 
+def test_models_of_before_are_not_pinned_and_trainings_find_a_table(database_url: str) -> None:
+    before = older_database(database_url, "r0002_models", OLD_MODEL)
+    assert upgrade(database_url) == "r0002_models"
+    store = open_store(database_url)
+    training: Training = record(Training)
+    with store.transaction() as tx:
+        (old,) = tx.find(ModelVersion)
+        assert (old.id, old.created, old.pinned) == ("nf-1", MOMENT, False)
+        tx.update(dataclasses.replace(old, pinned=True))
+        assert tx.add(training)
+        assert tx.add(dataclasses.replace(training, outcome="rolled_back")), "a bar may see two outcomes"
+        assert not tx.add(training)
+    with store.reading() as tx:
+        assert [each.id for each in tx.find(ModelVersion, pinned=True)] == ["nf-1"]
+        assert [each.outcome for each in tx.find(Training, strategy=training.strategy)] == ["outcome-1", "rolled_back"]
+    with store.transaction() as tx:
+        assert tx.prune(Training, training.time + 1) == 2
+    store.close()
+    with before.begin() as connection:  # and back
+        command.downgrade(alembic_config(connection), "r0002_models")
+        seen = inspect(connection)
+        assert "pinned" not in {column["name"] for column in seen.get_columns("models")}
+        assert "trainings" not in seen.get_table_names()
+        assert connection.exec_driver_sql("SELECT id FROM models").all() == [("nf-1",)]
+    before.dispose()
+
+
 def test_names_users_know() -> None:
     wanted = {
         "trades": "id exchange pair strategy book is_open open_date close_date open_rate close_rate amount "
@@ -130,6 +169,7 @@ def test_names_users_know() -> None:
         "commands",
         "job_runs",
         "models",
+        "trainings",
     }
 
 
@@ -145,6 +185,8 @@ QUESTIONS: list[tuple[type[Any], dict[str, Any]]] = [
     (Order, {}),
     (VenueOrder, {"symbol": "S1", "client_order_id": "c1"}),
     (ModelVersion, {}),
+    (Training, {}),
+    (Training, {"strategy": "s1"}),
     (Order, {"symbol": "S1"}),
 ]
 
@@ -199,6 +241,6 @@ def test_reading_needs_neither_alembic_nor_the_brain() -> None:
 
 def test_every_table_is_ordered_to_the_last_row() -> None:
     """The natural order ends in the key, so that no two rows can change places."""
-    assert len(TABLES) == 17
+    assert len(TABLES) == 18
     for entry in TABLES.values():
         assert set(entry.key) <= set(entry.order)

@@ -24,16 +24,18 @@ _COLUMNS = (
     "pair",
     "timeframe",
     "horizon>",
-    "created",
     "trained until",
     "hit rate>",
     "skill>",
+    "gain>",
 )
 
 
 @click.group()
 def models() -> None:
-    """Trained models: each is a candidate, a strategy's champion (the one in use) or retired.
+    """Trained models: each is a candidate, a strategy's champion (the one in use), retired or rejected.
+
+    A network is a strategy of its own; a meta-label model, which the daemon trains, judges the signals of another one.
 
     \b
     Example: trading-bot models list
@@ -46,8 +48,9 @@ def models() -> None:
 def list_models(settings: Settings, as_json: bool) -> None:
     """Every model that was trained, oldest first.
 
-    Hit rate: how often the direction it forecast out of sample was right, and its interval. Skill: how much smaller
-    its mean squared error was than that of forecasting no move at all.
+    Of a network, the hit rate tells how often the direction it forecast out of sample was right, with its interval, and
+    skill how much smaller its mean squared error was than that of forecasting no move at all. Of a meta-label model,
+    gain is the part it took off the log loss of what was in use before, out of sample, with its interval.
 
     \b
     Example: trading-bot models list --json
@@ -69,10 +72,10 @@ def list_models(settings: Settings, as_json: bool) -> None:
 @click.argument("model_id", metavar="ID")
 @configured()
 def promote(settings: Settings, model_id: str) -> None:
-    """Take model ID into use; the one before it retires.
+    """Take model ID into use; the one before it retires, even if it was pinned.
 
-    The beginning of the ID is enough where no other begins so. A retired model may come back in this way. No daemon
-    is needed; one that runs goes on with the model it started with.
+    The beginning of the ID is enough where no other begins so. A retired or rejected model may be promoted too. No
+    daemon is needed; one that runs takes up a meta-label model at the next bar, a network when it starts again.
 
     \b
     Example: trading-bot models promote neural_forecast-20240131
@@ -89,7 +92,7 @@ def promote(settings: Settings, model_id: str) -> None:
         click.echo(f"{champion.id} is the champion of {champion.strategy} already: nothing was changed")
         return
     before = f"replaces {replaced.id}" if replaced is not None else "is its first champion"
-    click.echo(f"{champion.strategy}: {champion.id} {before}; a running daemon uses it from its next start")
+    click.echo(f"{champion.strategy}: {champion.id} {before}; {_taken_up(champion)}")
 
 
 @models.command()
@@ -109,7 +112,31 @@ def rollback(settings: Settings, strategy: str) -> None:
     open_readonly(settings.database_url).close()
     with closing(open_store(settings.database_url)) as store:
         champion, retired = put_back(store, models_folder(settings.data_dir), strategy, last_bar(store))
-    click.echo(f"{strategy}: {champion.id} is back, {retired.id} retired; a running daemon uses it from its next start")
+    click.echo(f"{strategy}: {champion.id} is back, {retired.id} retired; {_taken_up(champion)}")
+
+
+@models.command()
+@click.argument("model_id", metavar="ID")
+@click.option("--off", is_flag=True, help="Take the pin off: trainings may replace it again.")
+@configured()
+def pin(settings: Settings, model_id: str, off: bool) -> None:
+    """Keep champion ID in use: no training replaces it, nor takes it back; `promote` and `rollback` still do.
+
+    \b
+    Example: trading-bot models pin macd_momentum-20240131
+    """
+    from trading_bot.learn.model_registry import pin as set_pin
+    from trading_bot.storage.store import open_readonly, open_store
+
+    open_readonly(settings.database_url).close()
+    with closing(open_store(settings.database_url)) as store:
+        version = set_pin(store, model_id, not off)
+    told = (
+        "is not pinned: a training may replace it"
+        if off
+        else "is pinned: only `models promote` or `rollback` replaces it"
+    )
+    click.echo(f"{version.strategy}: {version.id} {told}")
 
 
 @models.command("show")
@@ -122,7 +149,7 @@ def show_model(settings: Settings, model_id: str, as_json: bool) -> None:
     \b
     Example: trading-bot models show neural_forecast-20240131
     """
-    from trading_bot.learn.model_registry import named
+    from trading_bot.learn.model_registry import is_meta_label, named
     from trading_bot.storage.store import open_readonly
 
     with closing(open_readonly(settings.database_url)) as store:
@@ -130,22 +157,15 @@ def show_model(settings: Settings, model_id: str, as_json: bool) -> None:
     if as_json:
         show.print_json(version)
         return
-    config, scores = version.config, version.scores
     for label, value in (
-        ("Model", f"{version.id}, {version.status} of {version.strategy}"),
+        ("Model", f"{version.id} of {version.strategy}"),
+        ("Status", _status(version)),
+        ("Created", show.text(version.created)),
         ("Replaced", version.parent or "none"),
-        ("Network", _sizes(config.get("model") or {})),
-        ("Forecasts", f"{config.get('symbol')} {config.get('timeframe')}, {config.get('horizon')} bars ahead"),
-        ("Trained on", f"{show.bar(config.get('trained_from'))} to {show.bar(config.get('trained_until'))}, candles "
-                       f"{version.data_hash}"),
-        ("Features", f"{len(version.features.get('names', []))} in windows of {version.features.get('length')} bars"),
-        ("Training", _sizes(config.get("training") or {})),
-        ("Hit rate", _hit_rate(scores) or "-"),
-        ("Skill", show.percent(scores.get("skill"))),
-        ("Error", f"MAE {show.text(scores.get('mae'))}, that of forecasting zero {show.text(scores.get('mae_zero'))}"),
+        *(_about_meta_label(version) if is_meta_label(version) else _about_network(version)),
         ("In use since", show.bar(version.activated_at_bar)),
         ("Checkpoint", f"sha256 {version.sha256}"),
-    ):  # fmt: skip
+    ):
         show.line(label, value)
 
 
@@ -176,7 +196,9 @@ def compare(settings: Settings, challenger: str, champion: str | None, data: str
 
     with closing(open_readonly(settings.database_url)) as store:
         new = named(store, challenger)
+        _networks_only(new)
         old = named(store, champion) if champion is not None else champion_of(store, new.strategy)
+        _networks_only(old)
     if old.id == new.id:
         raise TradingBotError(f"{new.id} is the champion itself; name another model to compare it with")
     folder = models_folder(settings.data_dir)
@@ -197,6 +219,62 @@ def compare(settings: Settings, challenger: str, champion: str | None, data: str
                f"{margin:.2%}), its sign is right {found.hits:+.1%} more often")  # fmt: skip
 
 
+def _about_network(version: ModelVersion) -> Sequence[tuple[str, str]]:
+    config, scores, features = version.config, version.scores, version.features
+    return (
+        ("Network", _sizes(config.get("model") or {})),
+        ("Forecasts", f"{config.get('symbol')} {config.get('timeframe')}, {config.get('horizon')} bars ahead"),
+        ("Trained on", _trained_on(version)),
+        ("Features", f"{len(features.get('names', []))} in windows of {features.get('length')} bars"),
+        ("Training", _sizes(config.get("training") or {})),
+        ("Hit rate", _hit_rate(scores) or "-"),
+        ("Skill", show.percent(scores.get("skill"))),
+        ("Error", f"MAE {show.text(scores.get('mae'))}, that of forecasting zero {show.text(scores.get('mae_zero'))}"),
+    )
+
+
+def _about_meta_label(version: ModelVersion) -> Sequence[tuple[str, str]]:
+    config, scores = version.config, version.scores
+    base_rate, names = scores.get("base_rate"), version.features.get("names", [])
+    return (
+        ("Judges", f"signals on {', '.join(config.get('symbols', [])) or '-'} {config.get('timeframe')}: whether they "
+                   f"pay within {config.get('horizon')} bars"),
+        ("Trained on", f"{show.text(config.get('rows'))} signals, {_trained_on(version)}"),
+        ("Features", f"{len(names)}: {', '.join(names)}"),
+        ("Gain", _gain(scores) or "-"),
+        ("Log loss", f"{show.text(scores.get('log_loss'))}, before {show.text(scores.get('log_loss_before'))}"),
+        ("Base rate", "-" if base_rate is None else f"{base_rate:.1%} of {show.text(scores.get('rows'))} signals paid"),
+    )  # fmt: skip
+
+
+def _trained_on(version: ModelVersion) -> str:
+    first, last = (show.bar(version.config.get(name)) for name in ("trained_from", "trained_until"))
+    return f"{first} to {last}, candles {version.data_hash}"
+
+
+def _taken_up(version: ModelVersion) -> str:
+    """When a change of champion reaches a daemon."""
+    from trading_bot.learn.model_registry import is_meta_label
+
+    if is_meta_label(version):
+        return "a running daemon takes that up within a second, from the next bar"
+    return "a running daemon uses it from its next start"
+
+
+def _networks_only(version: ModelVersion) -> None:
+    from trading_bot.learn.model_registry import is_meta_label
+
+    if is_meta_label(version):
+        raise TradingBotError(
+            f"{version.id} is a meta-label model, wanted a network: the daemon compares such models itself when it "
+            f"trains them; `trading-bot models show {version.id}` has the scores"
+        )
+
+
+def _status(version: ModelVersion) -> str:
+    return f"{version.status}, pinned" if version.pinned else str(version.status)
+
+
 def _sizes(values: Mapping[str, Any]) -> str:
     name = values.get("name") or values.get("model")
     rest = ", ".join(f"{key} {value}" for key, value in values.items() if key not in ("name", "model", "sizes"))
@@ -205,19 +283,27 @@ def _sizes(values: Mapping[str, Any]) -> str:
 
 def _row(version: ModelVersion) -> Sequence[Any]:
     config, scores = version.config, version.scores
+    symbols = config.get("symbols") or [config.get("symbol")]
     return (
         version.id,
         version.strategy,
-        str(version.status),
-        (config.get("model") or {}).get("name"),
-        config.get("symbol"),
+        _status(version),
+        config.get("kind") or (config.get("model") or {}).get("name"),
+        symbols[0] if len(symbols) == 1 else f"{len(symbols)} pairs",
         config.get("timeframe"),
         config.get("horizon"),
-        version.created,
         show.bar(config.get("trained_until")),
         _hit_rate(scores),
         show.percent(scores.get("skill")),
+        _gain(scores),
     )
+
+
+def _gain(scores: Mapping[str, Any]) -> str | None:
+    gain, interval = scores.get("gain"), scores.get("gain_interval")
+    if gain is None:
+        return None
+    return show.percent(gain) + (f" ({interval[0]:+.2%} to {interval[1]:+.2%})" if interval else "")
 
 
 def _hit_rate(scores: Mapping[str, Any]) -> str | None:

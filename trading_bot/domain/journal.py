@@ -1,4 +1,4 @@
-"""What the bot writes down about itself: decisions, equity, regimes, weights, runs, commands, snapshots."""
+"""What the bot writes down about itself: decisions, equity, regimes, weights, trainings, runs, commands, snapshots."""
 
 from __future__ import annotations
 
@@ -85,11 +85,29 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Training:
+    """What came of training one strategy's model anew, or of looking at how its champion does, and why.
+
+    `trigger` is one of schedule drift demand; `outcome` one of promoted rejected pinned too_little failed rolled_back.
+    """
+
+    strategy: str
+    time: int  # open of the newest bar that was known, UTC ms
+    outcome: str
+    trigger: str
+    reason: str
+    model: str | None = None  # id of the challenger; of the champion that was taken back
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """A wish of the user, carried by the database to the running daemon."""
 
     id: str
-    name: str  # pause resume flatten stop
+    name: str  # pause resume flatten stop train
     given: datetime
     handled: datetime | None = None
     answer: str = ""

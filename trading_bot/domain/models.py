@@ -15,6 +15,7 @@ class ModelStatus(StrEnum):
     CANDIDATE = "candidate"  # trained, never in use
     CHAMPION = "champion"  # the one in use
     RETIRED = "retired"  # was in use; may be promoted again
+    REJECTED = "rejected"  # was tried against the champion (or the bare rule) and not shown to be better
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +33,4 @@ class ModelVersion:
     config: Mapping[str, Any]  # {"model": {"name": …, sizes}, "symbol", "timeframe", "horizon", "loss", …}
     scores: Mapping[str, Any]  # out of sample: {"hit_rate", "hit_rate_interval", "mae", "mae_zero", …}
     activated_at_bar: int | None = None  # open of the newest bar when it was promoted, ms; None: never, or not known
+    pinned: bool = False  # only the user may replace it

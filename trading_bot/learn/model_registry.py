@@ -1,7 +1,8 @@
 """Versions of trained models: a row in the database for each, its weights in a folder, one champion for a strategy.
 
 The file is there before the row, and a promotion is one transaction: whenever the program ends, either the old or the
-new champion is in force, and its file is whole.
+new champion is in force, and its file is whole. `make_champion` and `step_back` are for callers that write more in that
+transaction; they look at no file: ask `checkpoint_path` before.
 """
 
 from __future__ import annotations
@@ -18,12 +19,18 @@ from trading_bot.durable import remove_leftovers, replacing
 from trading_bot.errors import CheckpointError, TradingBotError, TrainingError
 from trading_bot.ports import Store, Tx
 
+META_LABEL = "meta_label"  # `config["kind"]` of the models that judge a strategy's signals; networks name no kind
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it becomes a file's name
 
 
 def models_folder(data_dir: Path) -> Path:
     """Where the checkpoints of registered models lie."""
     return data_dir / "models"
+
+
+def is_meta_label(version: ModelVersion) -> bool:
+    """Whether it judges the signals of a strategy, rather than being a network that is one itself."""
+    return version.config.get("kind") == META_LABEL
 
 
 # reading --------------------------------------------------------------------------------------------------------------
@@ -49,7 +56,7 @@ def checkpoint_path(folder: Path, version: ModelVersion) -> Path:
     CheckpointError
         It is absent, unreadable or was changed.
     """
-    path = _place(folder, version.id)
+    path = _place(folder, version)
     _read(path, version, "put the file back from a copy, or train the model again")
     return path
 
@@ -67,25 +74,38 @@ def register(store: Store, folder: Path, version: ModelVersion, checkpoint: Path
     TrainingError
         `version` is no candidate.
     """
-    target = _place(folder, version.id)
+    _place(folder, version)  # before anything is read: an id that cannot name a file
     if version.status != ModelStatus.CANDIDATE:
         raise TrainingError(f"model {version.id} is {version.status}; a new one is registered as a candidate")
     content = _read(checkpoint, version, "train the model again")
     with store.reading() as tx:
         _same_file(tx.get(ModelVersion, version.id), version)
-    try:
-        checkpoint_path(folder, version)
-    except CheckpointError:  # not there yet, or damaged since
-        _write(content, target)
+    keep_file(folder, version, content)
     with store.transaction() as tx:
         if not tx.add(version):
             _same_file(tx.get(ModelVersion, version.id), version)
 
 
+def keep_file(folder: Path, version: ModelVersion, content: bytes) -> None:
+    """Make `content` the checkpoint of `version`, durably; a whole one that is there already is left alone.
+
+    Raises
+    ------
+    CheckpointError
+        It is not the one `version` describes, or cannot be written.
+    """
+    target = _place(folder, version)
+    _sure(content, "the new checkpoint", version, "train the model again")
+    try:
+        checkpoint_path(folder, version)
+    except CheckpointError:  # not there yet, or damaged since
+        _write(content, target)
+
+
 def promote(
     store: Store, folder: Path, model_id: str, bar_time: int | None = None
 ) -> tuple[ModelVersion, ModelVersion | None]:
-    """Make a version its strategy's champion; the one there was is retired. A retired one may come back.
+    """Make a version its strategy's champion; the one there was is retired, pinned or not. Any version may come back.
 
     Parameters
     ----------
@@ -112,19 +132,28 @@ def promote(
     checkpoint_path(folder, wanted)
     with store.transaction() as tx:
         version = _named(tx, wanted.id)  # again: somebody else may have promoted meanwhile
-        if version.status is ModelStatus.CHAMPION:
-            return version, version
-        old = tx.find(ModelVersion, strategy=version.strategy, status=ModelStatus.CHAMPION)
-        retired = [dataclasses.replace(each, status=ModelStatus.RETIRED) for each in old]  # one, or none
-        champion = dataclasses.replace(
-            version,
-            status=ModelStatus.CHAMPION,
-            parent=retired[-1].id if retired else None,
-            activated_at_bar=bar_time,
-        )
-        for record in (*retired, champion):
-            tx.update(record)
-    return champion, retired[-1] if retired else None
+        replaced = make_champion(tx, version, bar_time)
+        return (version if replaced is version else _named(tx, version.id)), replaced
+
+
+def make_champion(tx: Tx, version: ModelVersion, bar_time: int | None) -> ModelVersion | None:
+    """Write `version` as its strategy's champion; the one there was retires and is no longer pinned.
+
+    Returns
+    -------
+    ModelVersion or None
+        The one it replaced, as it is now; None if there was none. `version` itself if it was the champion already:
+        then nothing is written.
+    """
+    if any(each.id == version.id for each in _champions(tx, version.strategy)):
+        return version
+    # what once replaced it now follows on what it had replaced: else A, B, A again, and rollbacks would never end
+    for each in tx.find(ModelVersion, strategy=version.strategy, parent=version.id):
+        tx.update(dataclasses.replace(each, parent=version.parent))
+    retired = [_retire(tx, each) for each in _champions(tx, version.strategy)]
+    replaced = retired[-1] if retired else None
+    _put_in_use(tx, dataclasses.replace(version, parent=replaced.id if replaced else None), bar_time)
+    return replaced
 
 
 def rollback(
@@ -146,15 +175,68 @@ def rollback(
         The older version's file is absent or was changed; the champion stays.
     """
     with store.reading() as tx:
-        wanted = _before(tx, strategy)[0]
+        wanted = _before(tx, _champion(tx, strategy))
     checkpoint_path(folder, wanted)
     with store.transaction() as tx:
-        older, current = _before(tx, strategy)
-        champion = dataclasses.replace(older, status=ModelStatus.CHAMPION, activated_at_bar=bar_time)
-        retired = dataclasses.replace(current, status=ModelStatus.RETIRED)
-        for record in (retired, champion):
-            tx.update(record)
+        champion, retired = step_back(tx, strategy, bar_time)
+    assert champion is not None  # it is an error to have none
     return champion, retired
+
+
+def step_back(
+    tx: Tx, strategy: str, bar_time: int | None, *, or_none: bool = False
+) -> tuple[ModelVersion | None, ModelVersion]:
+    """Retire a strategy's champion, pinned or not, and put back the version it replaced.
+
+    Parameters
+    ----------
+    or_none
+        Whether the first champion may be retired too; then there is no champion any more.
+
+    Returns
+    -------
+    champion, retired
+
+    Raises
+    ------
+    TradingBotError
+        The strategy has no champion, or (without `or_none`) it was the first.
+    """
+    current = _champion(tx, strategy)
+    older = _parent(tx, current) if or_none else _before(tx, current)
+    retired = _retire(tx, current)
+    return None if older is None else _put_in_use(tx, older, bar_time), retired
+
+
+def pin(store: Store, model_id: str, pinned: bool) -> ModelVersion:
+    """Let only the user replace a champion, or (`pinned` false) trainings too again. Twice is as good as once.
+
+    Parameters
+    ----------
+    model_id
+        The version's id, or a beginning that no other has.
+
+    Returns
+    -------
+    ModelVersion
+        As it is now.
+
+    Raises
+    ------
+    TradingBotError
+        There is no such version, or one that is not in use should be pinned.
+    """
+    with store.transaction() as tx:
+        version = _named(tx, model_id)
+        if pinned and version.status is not ModelStatus.CHAMPION:
+            raise TradingBotError(
+                f"model {version.id} is {version.status}, and only a champion can be pinned; `trading-bot models "
+                f"promote {version.id}` first"
+            )
+        changed = dataclasses.replace(version, pinned=pinned)
+        if changed != version:
+            tx.update(changed)
+    return changed
 
 
 def named(store: Store, model_id: str) -> ModelVersion:
@@ -169,25 +251,44 @@ def champion_of(store: Store, strategy: str) -> ModelVersion:
         return _champion(tx, strategy)
 
 
+def _champions(tx: Tx, strategy: str) -> list[ModelVersion]:
+    """One, or none."""
+    return tx.find(ModelVersion, strategy=strategy, status=ModelStatus.CHAMPION)
+
+
 def _champion(tx: Tx, strategy: str) -> ModelVersion:
-    found = tx.find(ModelVersion, strategy=strategy, status=ModelStatus.CHAMPION)
-    if found:
+    if found := _champions(tx, strategy):
         return found[-1]
     with_one = sorted({each.strategy for each in tx.find(ModelVersion, status=ModelStatus.CHAMPION)})
     hint = f"there are champions of {', '.join(with_one)}" if with_one else "no model has been promoted yet"
     raise TradingBotError(f"strategy {strategy!r} has no champion; {hint}")
 
 
-def _before(tx: Tx, strategy: str) -> tuple[ModelVersion, ModelVersion]:
-    """The version a strategy's champion replaced, and that champion."""
-    current = _champion(tx, strategy)
-    older = tx.get(ModelVersion, current.parent) if current.parent is not None else None
+def _before(tx: Tx, current: ModelVersion) -> ModelVersion:
+    """The version that champion `current` replaced; a TradingBotError if it was the first."""
+    older = _parent(tx, current)
     if older is None:
         raise TradingBotError(
-            f"{current.id} is the first champion of {strategy}: there is none to go back to; train another, or set "
-            "neural.enabled to false"
+            f"{current.id} is the first champion of {current.strategy}: there is none to go back to; train another, or "
+            f"set {'learning' if is_meta_label(current) else 'neural'}.enabled to false"
         )
-    return older, current
+    return older
+
+
+def _parent(tx: Tx, version: ModelVersion) -> ModelVersion | None:
+    return tx.get(ModelVersion, version.parent) if version.parent is not None else None
+
+
+def _retire(tx: Tx, version: ModelVersion) -> ModelVersion:
+    retired = dataclasses.replace(version, status=ModelStatus.RETIRED, pinned=False)
+    tx.update(retired)
+    return retired
+
+
+def _put_in_use(tx: Tx, version: ModelVersion, bar_time: int | None) -> ModelVersion:
+    champion = dataclasses.replace(version, status=ModelStatus.CHAMPION, activated_at_bar=bar_time, pinned=False)
+    tx.update(champion)
+    return champion
 
 
 def _named(tx: Tx, model_id: str) -> ModelVersion:
@@ -224,12 +325,13 @@ def _same_file(known: ModelVersion | None, version: ModelVersion) -> None:
 # files ----------------------------------------------------------------------------------------------------------------
 
 
-def _place(folder: Path, model_id: str) -> Path:
-    if not _ID.fullmatch(model_id):
+def _place(folder: Path, version: ModelVersion) -> Path:
+    if not _ID.fullmatch(version.id):
         raise CheckpointError(
-            f"a model's id names its file and should be letters, digits, '.', '_' and '-', at most 100, is {model_id!r}"
+            "a model's id names its file and should be letters, digits, '.', '_' and '-', at most 100, is "
+            f"{version.id!r}"
         )
-    return folder / f"{model_id}.safetensors"
+    return folder / f"{version.id}.{'json' if is_meta_label(version) else 'safetensors'}"
 
 
 def _read(path: Path, version: ModelVersion, remedy: str) -> bytes:
@@ -242,13 +344,18 @@ def _read(path: Path, version: ModelVersion, remedy: str) -> bytes:
         raise CheckpointError(
             f"checkpoint {path} of model {version.id} cannot be read: {error.strerror}; check its permissions"
         ) from error
+    _sure(content, f"checkpoint {path}", version, remedy)
+    return content
+
+
+def _sure(content: bytes, what: str, version: ModelVersion, remedy: str) -> None:
+    """Refuse content that is not the checkpoint of `version`."""
     found = hashlib.sha256(content).hexdigest()
     if found != version.sha256:
         raise CheckpointError(
-            f"checkpoint {path} is not the one of model {version.id}: its sha256 is {found[:12]}…, "
+            f"{what} is not the one of model {version.id}: its sha256 is {found[:12]}…, "
             f"wanted {version.sha256[:12]}…; {remedy}"
         )
-    return content
 
 
 def _write(content: bytes, target: Path) -> None:

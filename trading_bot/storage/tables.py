@@ -30,6 +30,7 @@ from trading_bot.domain.journal import (
     RegimeChange,
     Run,
     Snapshot,
+    Training,
     WeightChange,
 )
 from trading_bot.domain.models import ModelVersion
@@ -188,6 +189,13 @@ TABLES: Mapping[type[Any], RecordTable] = {
         _kept("equity", EquityPoint, ("time",)),
         _kept("regimes", RegimeChange, ("symbol", "time"), _TIME, indices=(_TIME,)),
         _kept("weights", WeightChange, ("symbol", "time"), _TIME, indices=(_TIME,)),
+        _kept(
+            "trainings",
+            Training,
+            ("strategy", "time", "outcome"),
+            ("time", "strategy", "outcome"),
+            indices=(("time", "strategy", "outcome"), ("strategy", "time")),
+        ),
         _kept("runs", Run, ("id",), ("started", "id"), indices=(("started", "id"),)),
         _kept("commands", Command, ("id",), ("given", "id"), indices=(("given", "id"), ("handled", "given", "id"))),
         _kept("job_runs", JobRun, ("job", "slot"), ("slot", "job"), indices=(("slot", "job"),)),
