@@ -85,6 +85,15 @@ class Daemon:
 @contextmanager
 def lockstep_daemon(folder: Path, bars: int) -> Iterator[Daemon]:
     """A daemon that will decide `bars` bars as fast as it can and then end by itself."""
+    with paced_daemon(folder, bars, "lockstep") as daemon:
+        yield daemon
+
+
+@contextmanager
+def paced_daemon(
+    folder: Path, bars: int, pace: float | str, history: int = HISTORY, **learning: object
+) -> Iterator[Daemon]:
+    """A daemon whose market closes `pace` bars a second; `learning` are keys of that section."""
     config = folder / "bench.yaml"
     config.write_text(
         yaml.safe_dump(
@@ -92,10 +101,10 @@ def lockstep_daemon(folder: Path, bars: int) -> Iterator[Daemon]:
                 "bot_id": "bench",
                 "data_dir": "data",
                 "strategy_path": str(ROOT / "strategies"),
-                "market": {"candles": "synthetic", "candles_per_second": "lockstep", "history": HISTORY,
-                           "max_bars": bars},
+                "market": {"candles": "synthetic", "candles_per_second": pace, "history": history, "max_bars": bars},
                 "synthetic": {"seed": 7, "symbols": list(SYMBOLS), "timeframe": "1h", "start": "2024-01-01",
-                              "bars": HISTORY + bars + 10},
+                              "bars": history + bars + 10},
+                "learning": learning,
                 "logging": {"console_level": "ERROR"},
             }
         )

@@ -13,7 +13,7 @@ import torch
 
 from tests.service.stand import log_lines
 from tests.trading.test_neural_forecast import forecaster
-from trading_bot.bootstrap import _strategies
+from trading_bot.bootstrap.strategies import chosen_strategies
 from trading_bot.domain.models import ModelStatus, ModelVersion
 from trading_bot.errors import ConfigurationError, StorageError, StrategyError
 from trading_bot.learn.model_registry import models_folder, promote, register
@@ -61,11 +61,11 @@ def settings(place: Path, **values: Any) -> Settings:
 
 
 def names(place: Path, **values: Any) -> list[str]:
-    return [strategy.name for strategy in _strategies(settings(place, **values))]
+    return [strategy.name for strategy in chosen_strategies(settings(place, **values))]
 
 
 def test_files_then_promoted_networks(place: Path) -> None:
-    made = _strategies(settings(place))
+    made = chosen_strategies(settings(place))
     assert [strategy.name for strategy in made] == ["ema", "rsi", "neural_btc", "neural_forecast"]
     networks = [strategy for strategy in made if isinstance(strategy, NeuralForecast)]
     assert [network.model_version for network in networks] == ["neural_btc-1", "neural_forecast-1"]
@@ -98,7 +98,7 @@ def test_a_name_is_one_strategy_s(place: Path) -> None:
 def test_a_checkpoint_that_is_gone_is_no_reason_not_to_trade(place: Path) -> None:
     (place / "data/models/neural_btc-1.safetensors").unlink()
     with log_lines() as lines:
-        made = _strategies(settings(place))
+        made = chosen_strategies(settings(place))
     assert [strategy.name for strategy in made] == ["ema", "rsi", "neural_btc", "neural_forecast"]
     assert made[2].forecaster is None
     assert [line for line in lines if "ERROR" in line and "neural_btc-1.safetensors" in line and "is not there" in line]

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "trading_bot").rglob("*.py")))
-JOBS = {"commands", "orders", "reconcile", "heartbeat", "candles"}
+JOBS = {"commands", "orders", "reconcile", "heartbeat", "candles", "models"}
 
 
 def section(title: str) -> str:

@@ -323,12 +323,11 @@ def test_the_table_of_configurations_is_that_of_the_folder() -> None:
 
 
 def test_the_excerpt_of_the_log_is_what_the_log_looks_like() -> None:
-    (excerpt,) = blocks("")
     kinds = set()
-    for line in excerpt.splitlines():
+    for line in "".join(blocks("")).splitlines():
         match = re.match(r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d{3} (?:DEBUG|INFO|WARNING|ERROR) +(\w+) ", line)
         assert match, line
         kinds.add(match[1])
     source = "".join(path.read_text() for path in (ROOT / "trading_bot").rglob("*.py"))
     assert all(f'"{kind}"' in source for kind in kinds)
-    assert {"regime", "weights", "decision", "order", "fill", "trade"} <= kinds
+    assert {"regime", "weights", "decision", "order", "fill", "trade", "learn"} <= kinds

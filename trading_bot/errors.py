@@ -59,6 +59,10 @@ class TrainingDiverged(TrainingError):
     """Step after step had a loss that was not finite: the training cannot recover by itself."""
 
 
+class TrainingStopped(TrainingError):
+    """Whoever asked for the training wants it no more; nothing of it is kept."""
+
+
 class ExchangeError(TradingBotError):
     """The venue could not be asked, or answered nonsense."""
 

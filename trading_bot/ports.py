@@ -35,6 +35,11 @@ class MarketClock(Protocol):
         """How long after its close a bar may still be on its way."""
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether no bar closes before the last one has been dealt with: then there is time to train between two."""
+        ...
+
     def now(self) -> int: ...
 
     def next_close(self, timeout: float) -> int | None:

@@ -39,6 +39,7 @@ _BASE: dict[str, Any] = {
     "strategy_path": str(STRATEGIES),
     "market": {"candles": "synthetic", "candles_per_second": "lockstep", "history": 600, "max_bars": 60},
     "synthetic": {"seed": 7, "bars": 1200},
+    "learning": {"enabled": False},
     "unclear_orders": {"lookups": 3, "seconds": 0.5},
     "service": {"poll_seconds": 0.5, "heartbeat_seconds": 1.0, "reconcile_seconds": 1.0},
 }

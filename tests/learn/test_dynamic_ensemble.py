@@ -448,3 +448,45 @@ def test_a_snapshot_of_other_strategies_is_not_taken() -> None:
     reordered = ensemble(THREE[::-1])
     assert reordered.restore(made.snapshot())
     assert reordered.weights == made.weights
+
+
+# Equal weights
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(Regime)), records, st.floats(-0.1, 0.1)), min_size=1, max_size=10))
+def test_equal_weights_stay_equal_whatever_regime_record_and_gains_say(story: Any) -> None:
+    made = ensemble(method="equal")
+    for regime, record, gain in story:
+        weights = made.reweigh(RegimeReading(regime, 0.5, {}), {"atr_breakout": record}, {"macd_momentum": gain})
+        assert weights == dict.fromkeys(THREE, 1 / 3)
+        assert made.last_change is None
+    signals, confidences = dict(zip(THREE, (1, 1, -1), strict=True)), dict(zip(THREE, (0.9, 0.6, 0.3), strict=True))
+    assert made.score(signals, confidences) == pytest.approx((0.9 + 0.6 - 0.3) / 3), "the mean of the opinions"
+
+
+def test_equal_weights_are_taken_at_once_from_those_of_another_method_and_left_slowly() -> None:
+    table = ensemble()
+    old = table.update_weights(None, {})
+    equal = ensemble(method="equal", max_step=0.01)
+    assert equal.restore(json.loads(json.dumps(table.snapshot())))
+    assert equal.update_weights(None, {"atr_breakout": BAD}) == dict.fromkeys(THREE, 1 / 3)
+    assert equal.last_change is not None
+    assert (equal.last_change.old, equal.last_change.because) == (old, "equal weights")
+    equal.update_weights(None, {})
+    assert equal.last_change is None
+    back = ensemble(max_step=0.01)
+    assert back.restore(equal.snapshot())
+    assert back.update_weights(None, {})["atr_breakout"] == pytest.approx(1 / 3 + 0.01)
+
+
+def test_equal_weights_refuse_impossible_records_and_gains_too() -> None:
+    made = ensemble(method="equal")
+    with pytest.raises(ValueError, match=r"'atr_brekout'.*did you mean 'atr_breakout'"):
+        made.update_weights(None, {"atr_brekout": GOOD})
+    with pytest.raises(ValueError, match="the gain of 'atr_breakout' should be a ratio"):
+        made.update_weights(None, {}, gains={"atr_breakout": math.nan})
+
+
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"ensemble\.method should be table, hedge or equal, is 'even'"):
+        EnsembleConfig(method="even")  # type: ignore[arg-type]

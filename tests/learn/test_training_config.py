@@ -21,7 +21,7 @@ def test_defaults_are_those_of_the_specification() -> None:
         "learning_rate_initial": 0.1, "learning_rate_min": 0.001, "learning_rate_decay": 0.95, "batch_size": 256,
         "early_stopping_patience": 20, "early_stopping_threshold": 1e-4, "gradient_clip": 1.0, "use_adaptive_lr": True,
         "momentum": 0.9, "weight_decay": 1e-4, "sample_weights": True, "loss": None, "timeout_seconds": 300.0,
-        "executor": "auto", "seed": 0,
+        "executor": "auto", "seed": 0, "memory_limit_mb": None,
     }  # fmt: skip
 
 
@@ -32,6 +32,10 @@ def test_defaults_are_those_of_the_specification() -> None:
         ("batch_size", 2.5, "batch_size is 2.5; wanted a whole number"),
         ("early_stopping_patience", True, "early_stopping_patience is True"),
         ("seed", -1, "seed is -1"),
+        ("seed", None, "seed is None; wanted a whole number from 0 to 9223372036854775807"),
+        ("memory_limit_mb", 0, "memory_limit_mb is 0; wanted a whole number from 1 to 16777216, or None"),
+        ("memory_limit_mb", 512.0, "memory_limit_mb is 512.0; wanted a whole number"),
+        ("memory_limit_mb", True, "memory_limit_mb is True"),
         ("learning_rate_initial", 0.0, "learning_rate_initial is 0.0; wanted a number above 0"),
         ("learning_rate_min", 0.2, "learning_rate_min is 0.2; wanted at most learning_rate_initial, 0.1"),
         ("learning_rate_decay", 1.01, "learning_rate_decay is 1.01; wanted a number above 0 to 1"),
@@ -54,7 +58,8 @@ def test_a_wrong_value_is_told_with_its_name_and_range(name: str, value: Any, wo
 
 
 def test_numbers_of_numpy_will_do_and_nothing_can_be_changed() -> None:
-    given: dict[str, Any] = {"batch_size": np.int64(8), "gradient_clip": np.inf, "momentum": np.float32(0.5)}
+    given: dict[str, Any] = {"batch_size": np.int64(8), "gradient_clip": np.inf, "memory_limit_mb": np.int64(64)}
+    given["momentum"] = np.float32(0.5)
     config = TrainingConfig(**given)
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.seed = 1  # type: ignore[misc]

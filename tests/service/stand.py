@@ -47,6 +47,15 @@ class Feed:
         rows = {symbol: self.stage.candles[symbol]}
         return windows_at(rows, end_time, HOUR, WARMUP).get(symbol, Candles.empty(symbol, timeframe))
 
+    def newest(self, symbol: str, timeframe: str) -> int | None:
+        rows = self.candles(symbol, timeframe)
+        return int(rows.time[-1]) if len(rows) else None
+
+    def candles(self, symbol: str, timeframe: str, since: int | None = None) -> Candles:
+        rows = self.stage.candles[symbol]
+        first, end = rows.time.searchsorted((since or 0, self.stage.market.now() - HOUR + 1))
+        return rows[int(first) : int(end)]
+
     def flush(self) -> None:
         self.flushed += 1
 
@@ -60,6 +69,7 @@ class Clock:
     still: bool = False  # no more bars close, but the market has not ended
     jump: int = 0  # bars that close unseen at the next look
     settle_ms: int = 0
+    waits: bool = False
 
     def now(self) -> int:
         return self.stage.market.now()

@@ -15,6 +15,7 @@ from trading_bot.errors import ConfigurationError
 from trading_bot.exchange.replay import ReplayMarket
 from trading_bot.ports import MarketEnded, Store
 from trading_bot.trading.events import BarsClosed
+from trading_bot.trading.learning import Learner
 from trading_bot.trading.recovery import Surroundings, recover
 from trading_bot.trading.trader import Trader
 
@@ -34,8 +35,10 @@ def run(
     quote: str,
     name: str,
     on_bar: Callable[[int, int], None] = lambda done, total: None,
+    learner: Learner | None = None,
 ) -> BacktestResult:
-    """Decide every bar of `market` from its present on, then sum up."""
+    """Decide every bar of `market` from its present on, then sum up. With a `learner`, strategies are trained after
+    the bars the daemon would train them after, on what it would have known."""
     recover(
         trader,
         quote,
@@ -52,7 +55,10 @@ def run(
             close = market.next_close()
             windows = windows_at(candles, close - trader.bar_ms, trader.bar_ms, trader.warmup)
             if windows:
-                trader.on_bars(BarsClosed(close - trader.bar_ms, windows))
+                time = close - trader.bar_ms
+                trader.on_bars(BarsClosed(time, windows))
+                if learner is not None and (trigger := learner.due(time)) is not None:
+                    learner.take(learner.learn(candles, time, trigger))
             done += 1
             on_bar(done, total)
     except MarketEnded:

@@ -21,9 +21,15 @@ _SIGNED = ("profit", "change", "best", "worst", "cagr")
 @click.command()
 @configured(market=True)
 @timerange_option
+@click.option("--walk-forward", is_flag=True, help="Train the strategies' models on the way, as the daemon would.")
 @json_option
-def backtesting(settings: Settings, timerange: tuple[int | None, int | None], as_json: bool) -> None:
+def backtesting(
+    settings: Settings, timerange: tuple[int | None, int | None], walk_forward: bool, as_json: bool
+) -> None:
     """Trade stored candles with the same code and the same matching as the daemon, and sum the result up.
+
+    With --walk-forward strategies begin without models and learn as the daemon would have, at each date from what was
+    known then. Without it they have the models that are in use now, for bars these have not learned from.
 
     \b
     Example: trading-bot backtesting -c config/paper.yaml --timerange 20240101-20240301
@@ -31,7 +37,7 @@ def backtesting(settings: Settings, timerange: tuple[int | None, int | None], as
     from trading_bot.bootstrap import run_backtest
 
     with _progress() as on_bar:
-        summary = run_backtest(settings, timerange, on_bar).summary
+        summary = run_backtest(settings, timerange, on_bar, walk_forward=walk_forward).summary
     if as_json:
         show.print_json(dict(summary))
     else:

@@ -33,7 +33,7 @@ def pause(settings: Settings, timeout: float) -> None:
     \b
     Example: trading-bot pause
     """
-    click.echo(_tell(settings, "pause", timeout))
+    click.echo(tell(settings, "pause", timeout))
 
 
 @click.command()
@@ -45,7 +45,7 @@ def resume(settings: Settings, timeout: float) -> None:
     \b
     Example: trading-bot resume
     """
-    click.echo(_tell(settings, "resume", timeout))
+    click.echo(tell(settings, "resume", timeout))
 
 
 @click.command()
@@ -57,7 +57,7 @@ def flatten(settings: Settings, timeout: float) -> None:
     \b
     Example: trading-bot flatten
     """
-    click.echo(_tell(settings, "flatten", timeout))
+    click.echo(tell(settings, "flatten", timeout))
 
 
 @click.command()
@@ -70,7 +70,7 @@ def stop(settings: Settings, timeout: float) -> None:
     Example: trading-bot stop --timeout 20
     """
     deadline = time.monotonic() + timeout
-    answer = _tell(settings, "stop", timeout)
+    answer = tell(settings, "stop", timeout)
     while daemon_pid(settings) is not None:
         if time.monotonic() > deadline:
             raise CommandTimeout(f"the daemon took the command but still runs after {timeout:g} s; ask `status` again")
@@ -78,7 +78,7 @@ def stop(settings: Settings, timeout: float) -> None:
     click.echo(answer or "stopped")
 
 
-def _tell(settings: Settings, name: str, timeout: float) -> str:
+def tell(settings: Settings, name: str, timeout: float) -> str:
     """Leave a command for the daemon and wait for its answer.
 
     Raises

@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {  # verb -> module below trading_bot.cli, o
     "flatten": ("control", "Sell everything, then pause."),
     "stop": ("control", "Stop the daemon cleanly."),
     "train": ("train", "Train a network to forecast, and judge it."),
+    "train-strategies": ("train_strategies", "Train the strategies' models now."),
     "backtesting": ("backtesting", "The same trader over stored candles."),
     "download-data": ("data", "Fetch candles and store them."),
     "convert-data": ("convert", "Candle files from one format into another."),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trading_bot.cli import show
-from trading_bot.cli.options import configured, json_option
+from trading_bot.cli.options import configured, json_option, last_option
+from trading_bot.cli.records import records
 from trading_bot.errors import TradingBotError
 
 if TYPE_CHECKING:
@@ -167,6 +168,31 @@ def show_model(settings: Settings, model_id: str, as_json: bool) -> None:
         ("Checkpoint", f"sha256 {version.sha256}"),
     ):
         show.line(label, value)
+
+
+@models.command()
+@click.option("-s", "--strategy", metavar="NAME", help="Only this strategy's.")
+@last_option
+@configured()
+@json_option
+def trainings(settings: Settings, strategy: str | None, last: int, as_json: bool) -> None:
+    """What came of training the strategies' models, and why, newest last.
+
+    \b
+    Example: trading-bot models trainings -s macd_momentum --last 5
+    """
+    from trading_bot.cli.train_strategies import print_trainings
+    from trading_bot.domain.journal import Training
+
+    where = {} if strategy is None else {"strategy": strategy}
+    with records(settings) as tx:
+        found = tx.find(Training, last=last or None, **where)
+    if as_json:
+        show.print_json(found)
+    elif found:
+        print_trainings(found)
+    else:
+        click.echo("no trainings yet")
 
 
 @models.command()

@@ -67,10 +67,22 @@ def _print(facts: Mapping[str, Any], settings: Settings) -> None:
         return
     _print_account(facts)
     show.line("Newest candle", _candle(facts, settings))
+    if facts.get("learning"):
+        show.line("Learning", _learning(facts["learning"]))
     for name, cause in {**(facts.get("degraded") or {}), **(facts.get("quarantine") or {})}.items():
         show.line("Degraded", f"{name}: {cause}")
     _print_trades(facts)
     _print_symbols(facts)
+
+
+def _learning(facts: Mapping[str, Any]) -> str:
+    """Who has a model, what came of the last training, when the next one is."""
+    parts = [f"{len(facts.get('models', {}))} of {facts.get('strategies', 0)} strategies have a model"]
+    if facts.get("last") is not None:
+        counted = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in sorted(facts["outcomes"].items()))
+        parts.append(f"trained after {show.bar(facts['last'])}: {counted}")
+    parts.append("training now" if facts.get("busy") else f"next after {show.bar(facts.get('next'))}")
+    return "; ".join(parts)
 
 
 def _print_account(facts: Mapping[str, Any]) -> None:

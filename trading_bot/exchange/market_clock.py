@@ -31,6 +31,10 @@ class LocalExchangeClock:
 
     settle_ms = 0  # a bar that closed is there
 
+    @property
+    def waits(self) -> bool:
+        return self._lockstep
+
     def __init__(self, base_url: str, lockstep: bool, last_seen: int | None = None) -> None:
         self._control = LocalControl(base_url)
         self._lockstep = lockstep
@@ -87,6 +91,7 @@ class WallClock:
     """
 
     settle_ms = 20_000  # some venues take this long to show a bar that closed
+    waits = False
 
     def __init__(
         self,

@@ -86,6 +86,10 @@ class ReplayMarket:
         return self._last - self._count
 
     @property
+    def waits(self) -> bool:
+        return True
+
+    @property
     def settle_ms(self) -> int:
         """A bar that closed is there."""
         return 0

@@ -1,4 +1,4 @@
-"""What the user may set about regimes, the ensemble and trained networks."""
+"""What the user may set about regimes, the ensemble, trained networks and what is learned while trading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RegimeConfig:
 class EnsembleConfig:
     """How weights follow regime and record, and when their sum is a signal."""
 
-    method: Literal["table", "hedge"] = "table"  # hedge: the table times weights learned bar by bar
+    method: Literal["table", "hedge", "equal"] = "table"  # hedge: times weights learned bar by bar; equal: all alike
     threshold: float = 0.20  # |score| from which the ensemble has an opinion
     floor: float = 0.02  # no strategy weighs less
     max_step: float = 0.05  # no weight moves further in one bar
@@ -32,8 +32,8 @@ class EnsembleConfig:
     hedge_share: float = 0.0005  # hedge: part of the learned weights dealt out evenly every bar
 
     def __post_init__(self) -> None:
-        if self.method not in ("table", "hedge"):
-            raise ValueError(f"ensemble.method should be table or hedge, is {self.method!r}")
+        if self.method not in ("table", "hedge", "equal"):
+            raise ValueError(f"ensemble.method should be table, hedge or equal, is {self.method!r}")
         for name, low, high in (
             ("threshold", 0.0, 1.0),
             ("floor", 0.0, 0.5),
@@ -58,3 +58,36 @@ class NeuralConfig:
     def __post_init__(self) -> None:
         if not 0 < self.max_age_days <= 100_000:
             raise ValueError(f"neural.max_age_days should be above 0 and at most 100000, is {self.max_age_days:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningConfig:
+    """When the models of the strategies' signals are trained, on what, and how much better a new one must be."""
+
+    enabled: bool = True  # false: no training, and the rules' own confidences
+    every_bars: int = 168  # bars between trainings
+    check_bars: int = 24  # bars between looks at how the champions do
+    train_bars: int = 8_760  # newest bars learned from
+    horizon: int = 12  # bars after which a signal is judged, unless the strategy turned before
+    margin: float = 0.001  # part of the champion's log loss that a challenger must take off, for sure
+    epochs: int = 100
+    max_workers: int = 2  # strategies trained at once, each in a process of its own
+    timeout_seconds: float = 300.0  # a strategy's training is killed after so long
+    memory_limit_mb: int = 2_000  # … or when it takes more memory than this
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("every_bars", 1, 1_000_000),
+            ("check_bars", 1, 1_000_000),
+            ("train_bars", 500, 10_000_000),
+            ("horizon", 1, 1_000),
+            ("margin", 0.0, 1.0),
+            ("epochs", 1, 100_000),
+            ("max_workers", 1, 1_024),
+            ("timeout_seconds", 1.0, 604_800.0),
+            ("memory_limit_mb", 100, 10_000_000),
+            ("seed", 0, 2**63 - 1),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"learning.{name} should be between {low} and {high}, is {getattr(self, name)}")

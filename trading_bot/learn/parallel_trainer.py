@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trading_bot.errors import TradingBotError, TrainingError, unknown
@@ -36,10 +36,16 @@ class ParallelStrategyTrainer:
     - "thread": for tests and small jobs. A thread cannot be killed: one that hangs is reported and left behind
     - "ray": tasks of a Ray cluster
     - "auto": "batched" if there are two strategies or more and all are of one such architecture, else "process"
+
+    Parameters
+    ----------
+    config : of every strategy, and of the whole
+    stopping : asked now and then by "process" and "thread"; once it says so the training is given up
     """
 
-    def __init__(self, config: TrainingConfig | None = None) -> None:
+    def __init__(self, config: TrainingConfig | None = None, stopping: Callable[[], bool] = lambda: False) -> None:
         self.config = config or TrainingConfig()
+        self._stopping = stopping
 
     def train_strategies(
         self, strategy_configs: Mapping[str, Any] | Sequence[str], training_data: Mapping[str, Any], epochs: int = 100
@@ -60,6 +66,8 @@ class ParallelStrategyTrainer:
         TrainingError
             Before any work, if a setting is wrong or a strategy has no data. Data that are themselves wrong fail their
             strategy alone.
+        TrainingStopped
+            When `stopping` says so; no process is left.
         """
         if isinstance(epochs, bool) or not hasattr(epochs, "__index__") or epochs < 1:
             raise TrainingError(f"epochs is {epochs!r}; wanted a whole number ≥ 1")
@@ -70,11 +78,11 @@ class ParallelStrategyTrainer:
         if executor == "batched":
             found = train_batched(jobs)
         elif executor == "thread":
-            found = train_in_threads(jobs, workers)
+            found = train_in_threads(jobs, workers, self._stopping)
         elif executor == "ray":
             found = _ray().train_on_ray(jobs, workers)
         else:
-            found = train_in_processes(jobs, workers)
+            found = train_in_processes(jobs, workers, self._stopping)
         reports = {report.strategy: report for report in found}
         log_reports(reports, time.monotonic() - started, executor)
         return reports

@@ -17,7 +17,7 @@ import pickle
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from trading_bot.errors import TrainingStopped
 from trading_bot.learn.strategy_report import StrategyJob, StrategyTrainingReport, say
 from trading_bot.learn.training_worker import JOB, LOG, RESULT, work
 
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
 TICK = 0.2  # seconds between looks at logs and deadlines
 
 
-def train_in_processes(jobs: Sequence[StrategyJob], workers: int) -> list[StrategyTrainingReport]:
+def train_in_processes(
+    jobs: Sequence[StrategyJob], workers: int, stopping: Callable[[], bool] = lambda: False
+) -> list[StrategyTrainingReport]:
     """Train each in a process, at most `workers` at once; in the order they came.
 
     A process goes on with another job only after one that ended well. It is killed when its deadline passes, when this
-    function is interrupted, and when the process that called it ends in whatever way.
+    function is interrupted, when `stopping` says so (TrainingStopped is raised then), and when the process that called
+    it ends in whatever way.
     """
     waiting = list(reversed(jobs))
     staff: list[_Worker] = []
@@ -48,6 +52,8 @@ def train_in_processes(jobs: Sequence[StrategyJob], workers: int) -> list[Strate
     with tempfile.TemporaryDirectory(prefix="trading-bot-training-") as folder:
         try:
             while len(reports) < len(jobs):
+                if stopping():
+                    raise TrainingStopped("the training was given up; its processes were ended")
                 while waiting and (free := _free(staff, workers, Path(folder))):
                     job = waiting.pop()
                     if (refused := free.begin(job, Path(folder) / f"{len(waiting)}")) is not None:

@@ -18,7 +18,9 @@ _WHOLE = {  # field → smallest, largest
     "batch_size": (1, 10_000_000),
     "early_stopping_patience": (1, 1_000_000),
     "seed": (0, 2**63 - 1),
+    "memory_limit_mb": (1, 16_777_216),
 }
+_MAY_BE_ABSENT = ("memory_limit_mb",)
 _REAL = {  # field → smallest, largest, whether the smallest itself is refused
     "learning_rate_initial": (0.0, 1_000.0, True),
     "learning_rate_min": (0.0, 1_000.0, False),
@@ -61,12 +63,20 @@ class TrainingConfig:
     timeout_seconds: float = 300.0  # a strategy's deadline, start of its worker included
     executor: Executor = "auto"
     seed: int = 0  # of the order of batches, and of dropout where a network has it
+    # Address space a training may add to what its process maps when its job has been read; held on Linux, by
+    # executor="process" alone. None: no limit. Not for a network on a GPU, whose driver maps far more than it uses.
+    memory_limit_mb: int | None = None
 
     def __post_init__(self) -> None:
         for name, (low, high) in _WHOLE.items():
             value = getattr(self, name)
+            if value is None and name in _MAY_BE_ABSENT:
+                continue
             if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
-                raise TrainingError(f"TrainingConfig.{name} is {value!r}; wanted a whole number from {low} to {high}")
+                absent = ", or None" if name in _MAY_BE_ABSENT else ""
+                raise TrainingError(
+                    f"TrainingConfig.{name} is {value!r}; wanted a whole number from {low} to {high}{absent}"
+                )
         for name, (least, most, open_) in _REAL.items():
             value = getattr(self, name)
             real = isinstance(value, Real) and not isinstance(value, bool)

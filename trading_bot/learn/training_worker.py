@@ -10,7 +10,10 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +22,13 @@ from loguru import logger
 
 from trading_bot.durable import replacing
 
+if sys.platform != "win32":
+    import resource
+
 if TYPE_CHECKING:
     from loguru import Message
 
+_PAGES = Path("/proc/self/statm")  # its first number: how many are mapped
 JOB, RESULT, LOG = "job.pickle", "result.pickle", "log.jsonl"
 
 
@@ -63,7 +70,39 @@ def _report(folder: Path) -> Any:
         return training.StrategyTrainingReport(
             "", "failed", error=f"its model cannot be rebuilt in a process: {training.say(error)}"
         )
-    return training.train_job(job)
+    limit = job.config.memory_limit_mb
+    try:
+        with _at_most(limit):
+            report = training.train_job(job)
+    except MemoryError:  # so little was left that the error could not be told
+        return training.StrategyTrainingReport(job.name, "failed", error=f"MemoryError{_beyond(limit)}")
+    if limit is not None and any(words in (report.error or "") for words in ("MemoryError", "allocate memory")):
+        return replace(report, error=report.error + _beyond(limit))
+    return report
+
+
+def _beyond(limit: int | None) -> str:
+    return "" if limit is None else f"; it may take {limit} MB: raise memory_limit_mb, or train on fewer rows"
+
+
+@contextlib.contextmanager
+def _at_most(limit: int | None) -> Iterator[None]:
+    """Let what happens within map so many megabytes more than are mapped now; any number where no limit can be held.
+
+    A limit on what is mapped is the one the system holds for a process by itself: an allocation beyond it fails, which
+    Python tells as a MemoryError.
+    """
+    if limit is None or sys.platform == "win32" or not _PAGES.exists():
+        yield
+        return
+    before, most = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = int(_PAGES.read_text().split()[0]) * resource.getpagesize() + int(limit) * 2**20
+    bounds = [each for each in (wanted, before, most) if each != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(bounds), most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, most))
 
 
 def _write(message: Message, log: Any) -> None:

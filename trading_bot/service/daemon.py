@@ -18,11 +18,22 @@ from trading_bot.domain.journal import Command, Decision, EquityPoint, JobRun, R
 from trading_bot.errors import AlreadyRunning, ExchangeDenied, ExchangeError, StorageError
 from trading_bot.logs import event
 from trading_bot.service.jobs import Jobs
+from trading_bot.service.learning import LearningJob
 from trading_bot.service.stopping import handling
 from trading_bot.settings import Settings
 from trading_bot.storage.lock import DataLock
 from trading_bot.trading.commands import obey
-from trading_bot.trading.events import BarsClosed, CommandGiven, Event, OrdersDue, ReconcileDue, Stop
+from trading_bot.trading.events import (
+    BarsClosed,
+    CommandGiven,
+    Event,
+    OrdersDue,
+    Promoted,
+    ReconcileDue,
+    Stop,
+    TrainingFailed,
+    TrainingFinished,
+)
 from trading_bot.trading.memory import STATUS
 from trading_bot.trading.recovery import Surroundings, reconcile, recover, reload_books
 
@@ -40,12 +51,15 @@ class Daemon:
     stop_reason: str = ""
     doubtful: bool = False  # the database failed: it may have kept what memory does not know of
     shown: dict[str, str] = field(default_factory=dict)  # troubles that `status` shows
+    learning: LearningJob | None = None
 
     def run(self) -> str:
         """Recover, trade until stopped, leave everything in order; why it stopped."""
         bot = self.bot
         bot.trader.stopping = self._stopping
-        jobs = Jobs(bot, self.queue, self._stopping)
+        if bot.learner is not None:
+            self.learning = LearningJob(bot, bot.learner, self.queue, self._stopping)
+        jobs = Jobs(bot, self.queue, self._stopping, self.learning)
         with handling(self._asked, bot.settings.service.shutdown_seconds), self._recorded():
             self._expire_old_commands()
             recover(
@@ -53,11 +67,15 @@ class Daemon:
                 bot.quote,
                 Surroundings(bot.clock.now(), _now, self._wait, new_bot_id, self._stopping),
             )
+            if self.learning is not None and bot.trader.memory.time >= 0:
+                self.learning.after_bar(bot.trader.memory.time)  # what an earlier life did not get done
             jobs.start()
             try:
                 self._consume()
             finally:
                 jobs.stop()
+                if self.learning is not None:
+                    self.learning.stop()
                 event("stop", bot.trader.mode, f"stopping: {self.stop_reason}")
                 bot.feed.flush()
         return self.stop_reason
@@ -126,6 +144,8 @@ class Daemon:
         if isinstance(happened, BarsClosed):
             trader.on_bars(happened)
             self._prune(happened.time)
+            if self.learning is not None and not happened.late:
+                self.learning.after_bar(happened.time)
         elif isinstance(happened, OrdersDue):
             trader.desk.sync()
         elif isinstance(happened, ReconcileDue):
@@ -135,16 +155,32 @@ class Daemon:
             reconcile(trader)
         elif isinstance(happened, CommandGiven):
             self._command(happened.command)
+        elif self.learning is not None and isinstance(happened, TrainingFinished):
+            self.learning.finished(happened)
+        elif self.learning is not None and isinstance(happened, TrainingFailed):
+            self.learning.failed(happened)
+        elif self.learning is not None and isinstance(happened, Promoted):
+            self.learning.learner.reload()
         elif isinstance(happened, Stop):
             self.stop_reason = happened.reason
 
     def _command(self, command: Command) -> None:
-        if command.name != "stop":
+        if command.name == "stop":
+            self._answer(command, "stopping")
+            self.stop_reason = "told to by `trading-bot stop`"
+        elif command.name == "train":
+            self._answer(command, self._train())
+        else:
             obey(self.bot.trader, command, _now())
-            return
+
+    def _train(self) -> str:
+        if self.learning is None:
+            return "nothing is trained: learning.enabled is false, or no strategy is a rule of the strategy folder"
+        return self.learning.demand(self.bot.trader.memory.time)
+
+    def _answer(self, command: Command, text: str) -> None:
         with self.bot.store.transaction() as tx:
-            tx.update(dataclasses.replace(command, handled=_now(), answer="stopping"))
-        self.stop_reason = "told to by `trading-bot stop`"
+            tx.update(dataclasses.replace(command, handled=_now(), answer=text))
 
     def _expire_old_commands(self) -> None:
         """What was asked of an earlier life and never answered is not carried out in this one."""

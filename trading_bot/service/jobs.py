@@ -22,9 +22,11 @@ from trading_bot.domain.market import Candles
 from trading_bot.errors import CandleDataError, ExchangeError, ExchangeThrottled, TradingBotError
 from trading_bot.logs import event
 from trading_bot.ports import MarketEnded
+from trading_bot.service.learning import LearningJob
 from trading_bot.trading.events import BarsClosed, CommandGiven, Event, OrdersDue, ReconcileDue, Stop
 
 COMMAND_SECONDS = 0.5  # how soon a command is noticed
+MODELS_SECONDS = 1.0  # how soon a promotion by the user is noticed
 LONGEST_PAUSE = 60.0  # seconds between tries of a failing job
 LATE_BAR_PAUSE = 0.5  # seconds between looks for a bar that a venue has not shown yet
 STALE_BARS = 3  # so many bars without a new candle are a warning
@@ -37,6 +39,7 @@ class Jobs:
     bot: Bot
     queue: Queue[Event]
     stopping: Callable[[], bool]
+    learning: LearningJob | None = None
     scheduler: BackgroundScheduler = field(default_factory=lambda: BackgroundScheduler(timezone=UTC))
     failures: dict[str, int] = field(default_factory=dict)
     not_before: dict[str, float] = field(default_factory=dict)  # monotonic seconds
@@ -55,6 +58,10 @@ class Jobs:
             ("reconcile", lambda: self.queue.put(ReconcileDue()), service.reconcile_seconds),
             ("heartbeat", self.heartbeat, service.heartbeat_seconds),
         )
+        if self.learning is not None:
+            every += (
+                ("models", self.learning.watch, MODELS_SECONDS),
+            )  # fmt: skip
         for name, work, seconds in every:
             self.scheduler.add_job(
                 self.guarded, "interval", (name, work), id=name, seconds=seconds, coalesce=True, max_instances=1,
@@ -180,9 +187,13 @@ class Jobs:
         return {s: candles for s, candles in windows.items() if len(candles) and candles.time[-1] == moment}
 
     def _drained(self) -> bool:
-        while self.queue.unfinished_tasks and not self.stopping():
+        """Wait for everything that bears on the next bar: events, and where the market waits, a training."""
+        while (self.queue.unfinished_tasks or self._training()) and not self.stopping():
             time.sleep(0.001)
         return not self.stopping()
+
+    def _training(self) -> bool:
+        return self.learning is not None and self.learning.busy and self.bot.clock.waits
 
     def _watch_staleness(self) -> None:
         memory, bar_ms = self.bot.trader.memory, self.bot.bar_ms
@@ -217,9 +228,19 @@ class Jobs:
         state = "paused" if memory.paused else "degraded" if memory.degraded else "running"
         event("heartbeat", state, f"{len(self.bot.symbols)} symbols", equity=f"{memory.risk.equity:.2f}",
               drawdown=f"{memory.risk.drawdown:.2%}", latch=memory.risk.latch.name.lower(), open=len(account.trades),
-              newest_candle=age, queue=self.queue.qsize(), models=", ".join(self.bot.models.values()) or "none",
+              newest_candle=age, queue=self.queue.qsize(), models=", ".join(self._models()) or "none",
               **({"degraded": "; ".join(f"{k}: {v}" for k, v in memory.degraded.items())} if memory.degraded else {}),
               )  # fmt: skip
+
+    def _models(self) -> list[str]:
+        """Ids of the models in use now."""
+        if self.learning is None:
+            return list(self.bot.models.values())
+        learned = self.learning.learner
+        names = {strategy.name for strategy in learned.strategies}
+        return [
+            *(model for name, model in self.bot.models.items() if name not in names), *learned.in_use.values()
+        ]  # fmt: skip
 
     def _heard(self, happened: JobEvent) -> None:
         words = {EVENT_JOB_MISSED: "was missed", EVENT_JOB_MAX_INSTANCES: "is still running, this turn is skipped"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from trading_bot.exchange.config import LOCAL, ExchangeConfig, MarketConfig, PaperConfig
-from trading_bot.learn.config import EnsembleConfig, NeuralConfig, RegimeConfig
+from trading_bot.learn.config import EnsembleConfig, LearningConfig, NeuralConfig, RegimeConfig
 from trading_bot.logs import LoggingConfig
 from trading_bot.market_data.config import SyntheticConfig
 from trading_bot.matching import MatchingConfig
@@ -65,6 +65,7 @@ class Settings(TradingConfig):
     regime: RegimeConfig = RegimeConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
     neural: NeuralConfig = NeuralConfig()
+    learning: LearningConfig = LearningConfig()
     logging: LoggingConfig = LoggingConfig()
     service: ServiceConfig = ServiceConfig()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trading_bot.domain.journal import Command
 from trading_bot.domain.market import Candles
+from trading_bot.trading.learning import Lesson
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,26 @@ class CommandGiven:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingFinished:
+    lesson: Lesson
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFailed:
+    """Nothing came of a training as of the bar at `time` (ms); what was in use stays."""
+
+    time: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """The registry has other champions than those in use: the user promoted, or went back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     reason: str
 
 
-Event = BarsClosed | OrdersDue | ReconcileDue | CommandGiven | Stop
+Event = BarsClosed | OrdersDue | ReconcileDue | CommandGiven | TrainingFinished | TrainingFailed | Promoted | Stop

@@ -32,6 +32,7 @@ class Memory:
     leaving: dict[str, Leave] = field(default_factory=dict)
     quarantine: dict[str, str] = field(default_factory=dict)  # symbol -> unexplained difference; not saved: found again
     degraded: dict[str, str] = field(default_factory=dict)  # part -> what is wrong with it now; not saved
+    learning: dict[str, Any] = field(default_factory=dict)  # for `status`: last and next training; not saved
 
     def seen(self, symbol: str, candles: Candles, instrument: Instrument) -> int:
         """Take the newest close as the symbol's price (the very first one starts buy-and-hold); how many of the
@@ -139,6 +140,7 @@ def status_of(memory: Memory, account: Account, mode: str, symbols: Mapping[str,
         "open_trades": trades,
         "quarantine": dict(memory.quarantine),
         "degraded": dict(memory.degraded),
+        "learning": dict(memory.learning),
     }
 
 
