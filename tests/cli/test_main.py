@@ -26,9 +26,12 @@ HEAVY = {
     "uvicorn",
     "pyarrow",
 }
-COMMANDS = [*([verb] for verb in VERBS), ["db", "upgrade"], ["models", "list"], ["models", "promote"]]
+COMMANDS = [
+    *([verb] for verb in VERBS), ["db", "upgrade"], ["models", "list"], ["models", "promote"], ["models", "pin"],
+    ["models", "trainings"],
+]  # fmt: skip
 SILENT = {"run", "simulate", "pause", "resume", "flatten", "stop", "reset", "new-config", "new-strategy"} | {
-    "db", "db upgrade", "models", "models promote",
+    "db", "db upgrade", "models", "models promote", "models pin",
 }  # fmt: skip
 
 
@@ -72,7 +75,7 @@ def test_every_verb_has_help_with_an_example(verb: Verb, words: list[str]) -> No
 
 def test_the_table_is_right() -> None:
     ctx = click.Context(cli)
-    assert len(VERBS) == 25
+    assert len(VERBS) == 26
     for name in VERBS:
         command = cli.get_command(ctx, name)
         assert command is not None

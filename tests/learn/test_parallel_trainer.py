@@ -200,7 +200,7 @@ def test_auto_takes_one_program_for_one_small_architecture_and_processes_for_all
 ) -> None:
     began: list[int] = []
 
-    def begin(jobs: Any, workers: int) -> list[Any]:
+    def begin(jobs: Any, workers: int, stopping: Any) -> list[Any]:
         began.append(workers)
         return []
 

@@ -12,10 +12,12 @@ import numpy as np
 
 from tests.trading.stage import HOUR, START, candles, instrument
 from trading_bot.domain.market import Candles
+from trading_bot.domain.models import ModelStatus
 from trading_bot.learn.affinity import Affinity, by_regime
 from trading_bot.learn.config import LearningConfig
 from trading_bot.learn.meta_labels import META_FEATURES
 from trading_bot.learn.meta_model import MetaModel
+from trading_bot.learn.model_registry import versions
 from trading_bot.learn.retraining import LiveScore, Verdict
 from trading_bot.matching import MatchingConfig
 from trading_bot.ports import Store
@@ -53,6 +55,10 @@ def to_and_fro(bars: int, seed: int, symbol: str = BTC) -> Candles:
     for bar in range(1, bars):
         steps[bar] -= 0.7 * steps[bar - 1]
     return candles(100 * np.exp(np.cumsum(steps)), symbol)
+
+
+MARKET = {BTC: to_and_fro(1_300, 1, BTC), ETH: to_and_fro(1_300, 2, ETH)}
+NEWEST = START + 1_100 * HOUR  # open of the newest bar that trainings here know
 
 
 def model(strategy: str = "rule", **differing: Any) -> MetaModel:
@@ -101,3 +107,25 @@ def learner_of(
 
 def _now() -> datetime:
     return datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def found(store: Store, kind: type[Any]) -> list[Any]:
+    """Every record of a kind."""
+    with store.reading() as tx:
+        return list(tx.find(kind))
+
+
+def champion(store: Store) -> str | None:
+    """Id of the one champion."""
+    ids = [version.id for version in versions(store) if version.status is ModelStatus.CHAMPION]
+    assert len(ids) < 2
+    return ids[0] if ids else None
+
+
+def taught(learner: Learner, *biases: float) -> list[str]:
+    """Promote models one after another, ten bars apart; their ids."""
+    told = []
+    for number, bias in enumerate(biases):
+        told += learner.take(lesson(learner, verdict(bias=bias), bar=100 + 10 * number, trigger="demand"))
+    assert [each.outcome for each in told] == ["promoted"] * len(biases)
+    return [str(each.model) for each in told]

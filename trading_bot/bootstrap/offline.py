@@ -100,6 +100,8 @@ def train_strategies(settings: Settings, until: int | None = None) -> list[Train
     from trading_bot.storage.store import open_store
     from trading_bot.trading.memory import last_bar
 
+    if not settings.learning.enabled:
+        raise ConfigurationError("nothing is trained: learning.enabled is false; set it to true")
     candles, _ = load_market(settings) if settings.exchange.name == LOCAL else stored_market(settings)
     candles = {symbol: candles[symbol] for symbol in pairs_of(settings, tuple(candles))}
     timeframe = next(iter(candles.values())).timeframe
@@ -113,9 +115,7 @@ def train_strategies(settings: Settings, until: int | None = None) -> list[Train
             settings, store, instruments_from(candles, settings.paper), strategies, timeframe, run_id
         )
         if learner is None:
-            raise ConfigurationError(
-                "nothing to train: learning.enabled is false, or no strategy is a rule of the strategy folder"
-            )
+            raise ConfigurationError("nothing to train: no strategy is a rule of the strategy folder")
         time = _known_until(settings, candles, last_bar(store)) if until is None else until
         lesson = learner.learn(candles, time, "demand")
         return learner.take(lesson)

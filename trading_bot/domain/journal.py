@@ -88,7 +88,8 @@ class Run:
 class Training:
     """What came of training one strategy's model anew, or of looking at how its champion does, and why.
 
-    `trigger` is one of schedule drift demand; `outcome` one of promoted rejected pinned too_little failed rolled_back.
+    `trigger` is one of schedule drift demand; `outcome` one of promoted rejected pinned fallen too_little failed
+    rolled_back.
     """
 
     strategy: str

@@ -67,8 +67,8 @@ class LiveScore:
     def words(self) -> str:
         """For a log line."""
         return (
-            f"log loss {_beside(self.gain)} the rule's own confidence on {self.bars} bars since (gain {self.gain:+.2%}; "
-            f"its test lets expect {self.low:+.2%})"
+            f"log loss {_beside(self.gain)} the rule's own confidence on {self.bars} bars since "
+            f"(gain {self.gain:+.2%}; its test lets expect {self.low:+.2%})"
         )
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import Empty, Queue
+from typing import Any
 
 from loguru import logger
 
@@ -50,7 +51,7 @@ class Daemon:
     queue: Queue[Event] = field(default_factory=Queue)
     stop_reason: str = ""
     doubtful: bool = False  # the database failed: it may have kept what memory does not know of
-    shown: dict[str, str] = field(default_factory=dict)  # troubles that `status` shows
+    shown: dict[str, Any] = field(default_factory=dict)  # troubles and trainings that `status` shows
     learning: LearningJob | None = None
 
     def run(self) -> str:
@@ -91,15 +92,17 @@ class Daemon:
             self._show_troubles()
 
     def _show_troubles(self) -> None:
-        """What has become degraded or works again since the last bar is shown by `status` now, not at the next bar."""
-        troubles = dict(self.bot.trader.memory.degraded)
-        if troubles == self.shown:
+        """What has become degraded or works again since the last bar, and trainings that begin or end, are shown by
+        `status` now, not at the next bar."""
+        memory = self.bot.trader.memory
+        news: dict[str, Any] = {"degraded": dict(memory.degraded), "learning": dict(memory.learning)}
+        if news == self.shown:
             return
         with suppress(StorageError), self.bot.store.transaction() as tx:
             saved = tx.get(Snapshot, STATUS)
             if saved is not None:
-                tx.update(Snapshot(STATUS, {**saved.value, "degraded": troubles}))
-            self.shown = troubles
+                tx.update(Snapshot(STATUS, {**saved.value, **news}))
+            self.shown = news
 
     def _deal_with(self, happened: Event) -> None:
         """One event; nothing it can raise ends the daemon, and nothing the database refused is dropped."""

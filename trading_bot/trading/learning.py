@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time as clock
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from trading_bot.features.compute import SETTLED
 from trading_bot.learn.config import LearningConfig
 from trading_bot.learn.meta_labels import SignalHistory, merged, round_trip_costs, signal_history
 from trading_bot.learn.meta_model import MetaModel, described, sha256_of
-from trading_bot.learn.model_registry import champions, keep_file, make_champion, step_back
+from trading_bot.learn.model_registry import champions, is_meta_label, keep_file, make_champion, step_back
 from trading_bot.learn.retraining import LiveScore, Verdict, live_score, retrain
 from trading_bot.learn.training_config import Executor
 from trading_bot.logs import event
@@ -137,6 +138,7 @@ class Learner:
         """
         began, first = clock.monotonic(), self.since(time)
         seen = {symbol: rows for symbol, given in candles.items() if len(rows := _between(given, first, time))}
+        known = tuple(symbol for symbol, rows in sorted(seen.items()) if len(rows) > self._warmup)
         used = {strategy.name: strategy.version for strategy in self.strategies}
         models = {strategy.name: strategy.model for strategy in self.strategies}  # the user may promote meanwhile
         incumbents = dict(models)
@@ -152,8 +154,8 @@ class Learner:
                 verdicts[strategy.name] = Verdict(strategy.name, "failed", f"no signals: {in_one_line(error)}")
                 continue
             model = models[strategy.name]
-            if model is None or model.timeframe != self.timeframe:  # the latter is in use nowhere
-                continue
+            if model is None or not model.answers(self.timeframe, self.config.horizon, known):
+                continue  # the configuration has changed: what it promised cannot be compared with what is asked now
             score = live_score(histories[strategy.name], model)
             if score is not None and score.fallen:
                 fallen[strategy.name] = score
@@ -161,7 +163,6 @@ class Learner:
         wanted = histories if trigger != CHECK else {name: histories[name] for name in fallen}
         if wanted:
             opponents = {name: model for name, model in incumbents.items() if model is not None}
-            known = tuple(symbol for symbol, rows in sorted(seen.items()) if len(rows) > self._warmup)
             verdicts |= retrain(wanted, opponents, self.timeframe, known, self.config, self.executor, stopping)
         return Lesson(
             time,
@@ -189,11 +190,17 @@ class Learner:
         return merged(parts) if parts else SignalHistory.empty()
 
     def _shadow_trades(self, strategy: str) -> dict[str, dict[int, tuple[int, float]]]:
-        """Round trips of the strategy's shadow books: symbol → open of the entry's bar → the exit's bar, net profit."""
+        """Round trips of the strategy's shadow books: symbol → open of the entry's bar → the exit's bar, net profit.
+
+        Those that were sold in parts are left out: their parts are trades of their own.
+        """
         with self.store.reading() as tx:
             closed = tx.find(Trade, last=SHADOW_TRADES, book="shadow", strategy=strategy, is_open=False)
         found: dict[str, dict[int, tuple[int, float]]] = {}
+        times = Counter((trade.symbol, trade.open_date) for trade in closed)
         for trade in closed:
+            if times[trade.symbol, trade.open_date] > 1:
+                continue
             assert trade.close_date is not None
             assert trade.close_profit is not None
             ends = _ms(trade.close_date), float(trade.close_profit)
@@ -247,7 +254,7 @@ class Learner:
 
     def reload(self, told: Collection[str] = ()) -> None:
         """Use the champions of the registry, whoever made them that; changes of strategies not `told` of are told."""
-        found = {version.strategy: version for version in champions(self.store)}
+        found = {version.strategy: version for version in champions(self.store) if is_meta_label(version)}
         for strategy in self.strategies:
             version, before = found.get(strategy.name), strategy.version
             if _id(version) == before:
@@ -259,7 +266,7 @@ class Learner:
 
     def outdated(self) -> bool:
         """Whether the registry has other champions than those in use."""
-        found = {version.strategy: version.id for version in champions(self.store)}
+        found = {version.strategy: version.id for version in champions(self.store) if is_meta_label(version)}
         return any(found.get(strategy.name) != strategy.version for strategy in self.strategies)
 
     @property
@@ -303,7 +310,7 @@ class Learner:
         note = Training(name, lesson.time, "rolled_back", "drift", live.words(), lesson.champions[name], facts,
                         lesson.seconds, self.run_id)  # fmt: skip
         if current.pinned:
-            return dataclasses.replace(note, outcome="pinned", reason=f"pinned, so it stays: {live.words()}")
+            return dataclasses.replace(note, outcome="fallen", reason=f"pinned, so it stays: {live.words()}")
         older, _ = step_back(tx, name, lesson.time, or_none=True)
         back = "the rule's own confidence is back"
         if older is not None:
@@ -337,7 +344,9 @@ class Learner:
 
 def tell(training: Training) -> None:
     """One line of the log."""
-    level = {"failed": "ERROR", "rolled_back": "WARNING", "pinned": "WARNING"}.get(training.outcome, "INFO")
+    level = {"failed": "ERROR", "rolled_back": "WARNING", "fallen": "WARNING", "pinned": "WARNING"}.get(
+        training.outcome, "INFO"
+    )
     facts: dict[str, Any] = {"model": training.model} if training.model else {}
     event("learn", training.strategy, f"{training.outcome.replace('_', ' ')}: {training.reason}", level=level,
           trigger=training.trigger, bar=f"{_utc(training.time):%Y-%m-%dT%H:%M}", **facts)  # fmt: skip
