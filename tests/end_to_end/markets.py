@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from tests.end_to_end.daemon import ROOT
 from trading_bot.domain.market import Candles, timeframe_ms
 
 START = 1_704_067_200_000  # 2024-01-01
@@ -91,3 +94,12 @@ def write_walks(folder: Path, bars: int, volume: float = 1000.0) -> list[str]:
         write_csv(folder, walk("ETH/USDT", bars, 2, 50.0, 8 * volume)),
         write_csv(folder, walk("ADA/USDT", bars, 3, 5.0, 80 * volume)),
     ]
+
+
+def real_candles(*names: str) -> list[str]:
+    """Paths of candle files that are not part of the project; the test is skipped where they are not."""
+    folder = Path(os.environ.get("TRADING_BOT_DATA", ROOT.parent / "shared" / "data")).resolve()
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        pytest.skip(f"no real candles {missing[0]} in {folder}; set TRADING_BOT_DATA to the folder that has them")
+    return [str(folder / name) for name in names]

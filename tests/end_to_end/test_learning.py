@@ -14,6 +14,7 @@ import pytest
 
 from tests.end_to_end.daemon import home, until
 from tests.end_to_end.ledgers import decisions_of, fills_of
+from tests.end_to_end.markets import real_candles
 from trading_bot.bootstrap import run_backtest
 from trading_bot.domain.journal import Training
 from trading_bot.domain.models import ModelStatus, ModelVersion
@@ -104,6 +105,26 @@ def test_killed_while_it_trains_it_ends_with_the_same_models(tmp_path: Path) -> 
             assert told(store) == told(result.store)
             assert versions(store) == versions(result.store)
             assert decisions_of(store) == decisions_of(result.store)
+
+
+def test_on_real_candles_it_promotes_and_rejects_and_a_restart_changes_nothing(tmp_path: Path) -> None:
+    market = {"candles": real_candles("BTC_USDT-1h.csv.gz"), "history": 12_000, "max_bars": 90}
+    with home(tmp_path, market=market, learning=SESSION["learning"] | {"train_bars": 4_000}) as bot:
+        bot.start()
+        bot.wait_for(r"^learn +all +\d+ \w+", 2)
+        assert bot.verb("stop").code == 0
+        last = bot.run()
+        assert last.code == 0, last.said
+        result = run_backtest(bot.settings(), walk_forward=True)
+        with bot.store() as store:
+            ours = told(store)
+            assert ours == told(result.store)
+            assert decisions_of(store) == decisions_of(result.store)
+    counted = Counter(outcome for _, _, outcome, *_ in ours)
+    assert len({time for time, _, _, trigger, *_ in ours if trigger == "schedule"}) >= 4
+    assert counted["promoted"] >= 1, counted
+    assert counted["rejected"] >= 3, counted
+    assert all(len(reason) > 20 for _, _, _, _, reason, *_ in ours)
 
 
 def _has_ended(pid: int) -> bool:

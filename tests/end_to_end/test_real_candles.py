@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.daemon import ROOT, home
+from tests.end_to_end.daemon import home
+from tests.end_to_end.markets import real_candles
 from trading_bot.domain.account import Trade
 from trading_bot.domain.journal import Decision
 
@@ -20,17 +20,9 @@ FILES = {
 BARS = {"BTC/USDT": 250, "BTC/EUR": 120}
 
 
-def _paths(names: list[str]) -> list[str]:
-    folder = Path(os.environ.get("TRADING_BOT_DATA", ROOT.parent / "shared" / "data")).resolve()
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        pytest.skip(f"no real candles {missing[0]} in {folder}; set TRADING_BOT_DATA to the folder that has them")
-    return [str(folder / name) for name in names]
-
-
 @pytest.mark.parametrize("symbol", list(FILES))
 def test_real_candles_are_traded_and_explained(symbol: str, tmp_path: Path) -> None:
-    paths = _paths(FILES[symbol])
+    paths = real_candles(*FILES[symbol])
     market = {"candles": paths[0] if len(paths) == 1 else paths, "history": 1000, "max_bars": BARS[symbol]}
     with home(tmp_path, bot_id=None, market=market) as bot:
         finished = bot.run()
