@@ -4,11 +4,18 @@ All on one thread, in turns: 8 logistic models on 20,000 × 40 rows of their own
 same steps on the same batches (weighted loss, clipped norm, decay of the weights alone, momentum), sums the loss up and
 validates once an epoch, with nothing that Python could spare it. With one feature matrix for all and labels of its own
 for each, batched ≥ 30 × PyTorch; eight networks by batched products ≥ 2.5 × PyTorch.
+
+Four CNNs of 130,000 parameters, on 2,000 windows of their own, by two processes ≥ 1.8 × one after another in this one,
+one thread each: the whole call, with the processes' start, and also without what a call of one epoch takes. A machine
+that does other things shows less; CPU seconds, the last figure, say what two free cores would give.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,17 +25,20 @@ import torch.nn.functional as F
 from sklearn.linear_model import SGDClassifier
 from torch import nn
 
-from benchmarks._figures import goal, interleaved, times
+from benchmarks._figures import goal, interleaved, say, times
 from trading_bot.learn.batched_linear import LinearStack
 from trading_bot.learn.batched_networks import NetworkStack
 from trading_bot.learn.batched_training import Member
-from trading_bot.learn.optimizer import AdaptiveTrainer, TrainingConfig
+from trading_bot.learn.optimizer import AdaptiveTrainer, ParallelStrategyTrainer, TrainingConfig
 from trading_bot.learn.strategy_report import StrategyJob
 from trading_bot.learn.training_data import batch_order, prepare
+from trading_bot.models.registry import build_model
 
 ROWS, VALIDATION, FEATURES = 20_000, 4_000, 40
 STRATEGIES, HIDDEN = 8, 16
 ROUNDS, NETWORK_ROUNDS = 9, 5
+WINDOWS, WORKERS, CNNS = 2_000, 2, 4
+EPOCHS, CNN_ROUNDS = 100, 3
 CONFIG = TrainingConfig(use_adaptive_lr=False, learning_rate_decay=1.0, loss="log_loss")
 Data = tuple[Any, Any, Any, Any]
 
@@ -42,6 +52,7 @@ def main() -> None:
         several(own)
         shared(own)
         networks(own)
+        processes()
     finally:
         torch.set_num_threads(before)
 
@@ -116,6 +127,66 @@ def networks(own: Sequence[Data]) -> None:
     for name, seconds in spent.items():
         times(f"{STRATEGIES} networks, an epoch: {name}", seconds)
     goal("networks batched against PyTorch loops", ratio(spent, "PyTorch", "batched"), "×", least=2.5)
+
+
+def processes() -> None:
+    """Several CNNs by ParallelStrategyTrainer in processes, and by AdaptiveTrainer one after another."""
+    jobs = [(build_model("cnn"), windows(seed)) for seed in range(CNNS)]
+    found: dict[str, list[float]] = {}
+    busy: dict[str, float] = {}
+    works: dict[str, Callable[[], object]] = {
+        "start": lambda: by_processes(jobs, 1),
+        "one epoch": lambda: one_by_one(jobs, 1),
+        "one by one": lambda: counted("alone", partial(one_by_one, jobs, EPOCHS), found, busy),
+        "processes": lambda: counted("parallel", partial(by_processes, jobs, EPOCHS), found, busy),
+    }
+    spent = interleaved(works, CNN_ROUNDS)
+    for name in ("one by one", "processes"):
+        times(f"{CNNS} CNNs, {EPOCHS} epochs: {name}", spent[name])
+    apart = float(np.max(np.abs(np.subtract(found["alone"], found["parallel"]))))
+    say(f"largest difference of their validation losses: {apart:.2g}")
+    without = {
+        "one by one": [whole - one for whole, one in zip(spent["one by one"], spent["one epoch"], strict=True)],
+        "processes": [whole - one for whole, one in zip(spent["processes"], spent["start"], strict=True)],
+    }
+    say(f"{WORKERS} processes start and train one epoch in {np.median(spent['start']):.1f} s")
+    for name, seconds in (("with their start", spent), ("without it", without)):
+        ratios = [a / b for a, b in zip(seconds["one by one"], seconds["processes"], strict=True)]
+        say(f"CNNs by processes, {name}: {', '.join(f'{each:.2f}' for each in sorted(ratios))} ×")
+        goal(f"CNNs by {WORKERS} processes, {name}", ratio(seconds, "one by one", "processes"), "×", least=1.8)
+    goal(f"… by CPU seconds on {WORKERS} cores", WORKERS * busy["alone"] / busy["parallel"], "×", least=1.8)
+
+
+def counted(name: str, work: Callable[[], list[float]], found: dict[str, list[float]], busy: dict[str, float]) -> None:
+    """What a work gives; and the CPU seconds it takes, of this process and of those it began and saw end, added up."""
+    began = sum(os.times()[:4])
+    found[name] = work()
+    busy[name] = busy.get(name, 0.0) + sum(os.times()[:4]) - began
+
+
+def windows(seed: int) -> Data:
+    """X_train, y_train, X_val, y_val of windows as the CNN takes them, float32."""
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(WINDOWS * 5 // 4, 30, 40)).astype(np.float32)
+    y = (X[:, -5:, 0].mean(axis=1) + 0.5 * random.normal(size=len(X)) > 0).astype(np.float32)
+    return X[:WINDOWS], y[:WINDOWS], X[WINDOWS:], y[WINDOWS:]
+
+
+def one_by_one(jobs: Sequence[tuple[nn.Module, Data]], epochs: int) -> list[float]:
+    """Best validation losses."""
+    config = replace(CONFIG, early_stopping_patience=epochs)
+    return [AdaptiveTrainer(config, deepcopy(model)).fit(*rows, epochs=epochs)["best_val_loss"] for model, rows in jobs]
+
+
+def by_processes(jobs: Sequence[tuple[nn.Module, Data]], epochs: int) -> list[float]:
+    """The same."""
+    config = replace(CONFIG, early_stopping_patience=epochs, executor="process", max_workers=WORKERS)
+    reports = ParallelStrategyTrainer(config).train_strategies(
+        {f"{place}": {"model": model} for place, (model, _) in enumerate(jobs)},
+        {f"{place}": rows for place, (_, rows) in enumerate(jobs)},
+        epochs,
+    )
+    return [report["best_val_loss"] for report in reports.values()]
 
 
 def ratio(spent: dict[str, list[float]], slow: str, fast: str) -> float:

@@ -17,7 +17,19 @@ SMALL: dict[str, dict[str, float]] = {
     "decision_path": {"BARS": 15},
     "features": {"BARS": 600, "ROUNDS": 2, "BATCHES": 3},
     "indicators": {"ROUNDS": 3},
-    "learning": {"ROWS": 600, "VALIDATION": 300, "STRATEGIES": 2, "ROUNDS": 1, "NETWORK_ROUNDS": 1},
+    "lateness": {"BARS": 25, "HISTORY": 1200},
+    "learning": {
+        "ROWS": 600,
+        "VALIDATION": 300,
+        "STRATEGIES": 2,
+        "ROUNDS": 1,
+        "NETWORK_ROUNDS": 1,
+        "WINDOWS": 300,
+        "CNNS": 1,
+        "WORKERS": 1,
+        "EPOCHS": 4,
+        "CNN_ROUNDS": 1,
+    },
     "losses": {"BATCH": 64, "ROUNDS": 3},
     "memory": {"CANDLES": 60, "SAMPLE_SECONDS": 0.05},
     "start_up": {"ROUNDS": 1, "BARS": 2},
@@ -25,7 +37,7 @@ SMALL: dict[str, dict[str, float]] = {
     "throughput": {"BARS": 25, "WARM_UP": 2},
     "training": {"ROUNDS": 1, "BATCHES": 2, "SMALL_BATCHES": 3, "ROWS": 400, "SAVES": 2},
 }
-DAEMONS = {"memory", "start_up", "throughput"}  # those that start one
+DAEMONS = {"lateness", "memory", "start_up", "throughput"}  # those that start one
 
 
 def module(name: str) -> ModuleType:

@@ -437,7 +437,8 @@ def test_a_live_score_in_words() -> None:
     assert score.fallen
     assert not LiveScore(300, 0.004, 0.004).fallen
     assert score.words() == (
-        "log loss 1.23% above the rule's own confidence on 300 bars since (gain -1.23%; its test lets expect +0.40%)"
+        "log loss 1.23% above the rule's own confidence on 300 bars since (gain -1.23%; its test lets expect at least "
+        "+0.40%)"
     )
 
 

@@ -21,6 +21,7 @@ from loguru import logger
 
 from trading_bot import __version__
 from trading_bot.domain.market import Floats
+from trading_bot.experiments.report_section import table, write_section
 from trading_bot.learn.adaptive_trainer import AdaptiveTrainer
 from trading_bot.learn.learning_rate import FACTOR, SMOOTHING
 from trading_bot.learn.linear_model import centred_targets, mean_loss, probabilities
@@ -187,20 +188,6 @@ def verdict(epochs: Floats) -> str:
     return " ".join(words)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    aligned = ["---", *("---:" for _ in header[1:])]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, aligned, *rows))
-
-
-def write(path: Path, text: str) -> None:
-    """Put the section into the page, in the place of an older one; other sections stay."""
-    page = path.read_text(encoding="utf-8") if path.exists() else "# Learning\n"
-    before, found, rest = page.partition(f"{TITLE}\n")
-    after = "\n## " + rest.split("\n## ", 1)[1] if found and "\n## " in rest else ""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{before.rstrip()}\n\n{text}\n{after}", encoding="utf-8")
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m trading_bot.experiments.learning_rate", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("docs/evidence"), help="folder of learning.md")
@@ -214,7 +201,8 @@ def main(arguments: list[str] | None = None) -> None:
         if value != parser.get_default(name)
     )  # fmt: skip
     command = f"python -m trading_bot.experiments.learning_rate --output docs/evidence{changed}"
-    write(options.output / "learning.md", section(found, options.epochs, command, time.monotonic() - started))
+    words = section(found, options.epochs, command, time.monotonic() - started)
+    write_section(options.output / "learning.md", words, "# Learning")
     print(f"adaptive needs {saving(found[..., 0], 1)[0]:.0%} fewer epochs than plain decay; learning.md written")
 
 

@@ -4,6 +4,7 @@ target = base weights of the regime (the table, or what strategies declare) × a
 normalised; every bar the weights move towards it by at most `max_step`. The arithmetic stands in `weight_step.py`.
 With `ensemble.method: hedge` the target is multiplied once more, by n × the weights that `hedge.py` learned from what
 the strategies earned bar by bar: 1 while all are alike. `hedge.py`'s bound is one for those weights by themselves.
+With `ensemble.method: equal` all weigh the same, whatever regime and record say: what the others are measured against.
 """
 
 from __future__ import annotations
@@ -137,7 +138,8 @@ class DynamicEnsemble:
         -------
         dict
             Weight by strategy: each ≥ the floor, sum 1. The first call goes straight to its target; later ones move
-            no weight by more than `max_step`. `last_change` tells of a change worth a line in the log.
+            no weight by more than `max_step`, unless the method is equal. `last_change` tells of a change worth a
+            line in the log.
 
         Raises
         ------
@@ -148,13 +150,17 @@ class DynamicEnsemble:
             name: _record(name, given, self.names, self.config.window) for name, given in performance_metrics.items()
         }
         earned = None if gains is None else _earned(gains, self.names)
+        regime = Regime(reading.regime)
+        if self.config.method == "equal":
+            self._weights = np.full(len(self.names), 1.0 / len(self.names))
+            self._note_change(regime, np.zeros_like(self._terms), records, settled=True)
+            return self.weights
         terms = np.zeros((len(self.names), len(_TERMS)))
         terms[:, : len(_METRICS)] = [self._terms_of(records.get(name)) for name in self.names]
         if self._hedge is not None:
             if earned is not None:
                 self._hedge = advance(self._hedge, earned, self.config.hedge_rate, self.config.hedge_share)
             terms[:, -1] = np.log(len(self.names) * self._hedge.weights)
-        regime = Regime(reading.regime)
         multipliers = np.exp(terms.sum(axis=1))
         target = on_floored_simplex(on_floored_simplex(self._base[regime], 0.0) * multipliers, self.config.floor)
         first = self._regime is None
@@ -265,6 +271,8 @@ class DynamicEnsemble:
         self._moving = not settled
 
     def _because(self, regime: Regime, terms: Floats, records: Mapping[str, StrategyMetrics]) -> str:
+        if self.config.method == "equal":
+            return "equal weights"
         if self._regime is None:
             return f"first weights, regime {regime}"
         causes = [] if regime is self._regime else [f"regime {self._regime}->{regime}"]

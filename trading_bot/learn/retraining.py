@@ -68,7 +68,7 @@ class LiveScore:
         """For a log line."""
         return (
             f"log loss {_beside(self.gain)} the rule's own confidence on {self.bars} bars since "
-            f"(gain {self.gain:+.2%}; its test lets expect {self.low:+.2%})"
+            f"(gain {self.gain:+.2%}; its test lets expect at least {self.low:+.2%})"
         )
 
 
