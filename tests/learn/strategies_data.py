@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import signal
@@ -73,6 +74,16 @@ class Exits:
         sys.exit(7)
 
 
+class HangsInALibrary(Hangs):
+    """Somewhere that gives no other thread a turn."""
+
+    def __array__(self, *_: Any, **__: Any) -> Array:
+        written = self.said.with_suffix(".part")
+        written.write_text(str(os.getpid()))
+        written.rename(self.said)
+        return np.array(sum(itertools.repeat(0)))
+
+
 class ExitsAtOnce:
     def __array__(self, *_: Any, **__: Any) -> Array:
         os._exit(3)
@@ -103,5 +114,6 @@ def until(seconds: float, *files: Path) -> list[str]:
 def train_hanging(folder: str) -> None:
     """Train two strategies that never end."""
     _, y, X_val, y_val = logistic(0)
-    data = {name: (Hangs(Path(folder) / name), y, X_val, y_val) for name in ("one", "two")}
+    kinds = {"one": Hangs, "two": HangsInALibrary}
+    data = {name: (kind(Path(folder) / name), y, X_val, y_val) for name, kind in kinds.items()}
     ParallelStrategyTrainer(TrainingConfig(executor="process", max_workers=2)).train_strategies(list(data), data)

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
@@ -41,7 +42,7 @@ def work(pipe: Connection, everything: Path) -> None:
     """
     if hasattr(os, "setsid"):
         os.setsid()  # a group of our own, out of reach of Ctrl-C: the parent ends all of it
-    threading.Thread(target=_end_with_parent, args=(everything,), daemon=True).start()
+    _guard(pipe, everything)
     with contextlib.suppress(OSError):  # if memory runs out, the system should take this process, not the bot
         Path("/proc/self/oom_score_adj").write_text("500")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -111,12 +112,32 @@ def _write(message: Message, log: Any) -> None:
     log.write(json.dumps(line) + "\n")
 
 
-def _end_with_parent(everything: Path) -> None:
-    """Nobody would stop this process once the one that started it is gone."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
+def _guard(pipe: Connection, everything: Path) -> None:
+    """End with the process that started this one, in whatever way that ends; nobody else would.
+
+    By a process of its own where there can be one: a worker that hangs in a library gives none of its threads a turn.
+    It is in the worker's group and ends with it.
+    """
+    parent, worker = multiprocessing.parent_process(), os.getpid()
+    if parent is None:
+        return
+    if not hasattr(os, "fork"):
+        threading.Thread(target=_end_with_parent, args=(parent.sentinel, worker, everything), daemon=True).start()
+    elif os.fork() == 0:
+        pipe.close()  # whose end tells that the worker has died
+        _end_with_parent(parent.sentinel, worker, everything)
+
+
+def _end_with_parent(sentinel: int, worker: int, everything: Path) -> None:
+    """Once the parent is gone: end the worker, tidy up, end all that it began, this process too."""
+    while not wait([sentinel], 1.0):
+        if os.getpid() != worker and os.getppid() != worker:
+            os._exit(0)  # the worker has ended
+    if os.getpid() != worker:
+        os.kill(worker, signal.SIGKILL)
+    deadline = time.monotonic() + 2.0
+    while everything.exists() and time.monotonic() < deadline:  # other workers may be writing still
         shutil.rmtree(everything, ignore_errors=True)
-        if hasattr(os, "setsid"):
-            os.killpg(os.getpid(), signal.SIGKILL)
-        os._exit(1)
+    if hasattr(os, "killpg"):
+        os.killpg(worker, signal.SIGKILL)
+    os._exit(1)

@@ -1,0 +1,28 @@
+"""One section of a page that several experiments write, and the tables in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def write_section(path: Path, section: str, page_title: str) -> None:
+    """Put a section into the page, in the place of an older one of its title; other sections stay.
+
+    Parameters
+    ----------
+    section : its first line is its title, "## …"
+    page_title : the first line, "# …", of a page that does not exist yet
+    """
+    title = section.partition("\n")[0]
+    page = path.read_text(encoding="utf-8") if path.exists() else f"{page_title}\n"
+    before, found, rest = page.partition(f"\n{title}\n")
+    after = "\n## " + rest.split("\n## ", 1)[1] if found and "\n## " in rest else ""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{before.rstrip()}\n\n{section}\n{after}", encoding="utf-8")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is words and the others numbers."""
+    aligned = ["---", *("---:" for _ in header[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, aligned, *rows))
