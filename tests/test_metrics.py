@@ -283,3 +283,130 @@ def test_cornish_fisher_of_a_normal_sample_is_the_normal_one() -> None:
 def test_a_confidence_outside_its_range_is_refused(confidence: float) -> None:
     with pytest.raises(ValueError, match=r"such as 0\.95"):
         metrics.historical_var([0.1], confidence)
+
+
+# Many trials
+
+
+def test_deflated_sharpe_of_the_paper_that_defines_it() -> None:
+    """Bailey and López de Prado, "The deflated Sharpe ratio" (2014), the numerical example.
+
+    An annual ratio of 2.5 over five years of 250 days, skew −3, kurtosis 10, the best of 100 trials whose annual
+    ratios vary by 1/2: hurdle 0.1132 a day, probability 0.9004. Of 46 trials it would be 0.9505, as it would be of 88
+    were returns normal.
+    """
+    daily, spread = 2.5 / math.sqrt(250), math.sqrt(0.5 / 250)
+    hurdle = metrics.luckiest_sharpe(100, spread)
+    assert hurdle == pytest.approx(0.1132, abs=5e-5)
+    for trials, skew, kurtosis, wanted in ((100, -3, 10, 0.9004), (46, -3, 10, 0.9505), (88, 0, 3, 0.9505)):
+        hurdle = metrics.luckiest_sharpe(trials, spread)
+        assert hurdle is not None
+        found = metrics.sharpe_probability(daily, 1_250, skew, kurtosis, hurdle)
+        assert found == pytest.approx(wanted, abs=5e-5)
+
+
+def test_probabilistic_sharpe_agrees_with_scipys_moments() -> None:
+    returns = some_returns()
+    ratio = float(np.mean(returns) / np.std(returns, ddof=1))
+    skew, kurtosis = stats.skew(returns), stats.kurtosis(returns, fisher=False)
+    for hurdle in (-0.1, 0.0, 0.07):
+        error = math.sqrt((1 - skew * ratio + (kurtosis - 1) / 4 * ratio**2) / (len(returns) - 1))
+        wanted = stats.norm.cdf(ratio, hurdle, error)
+        assert metrics.probabilistic_sharpe(returns, hurdle) == pytest.approx(wanted)
+
+
+def test_probabilistic_sharpe_of_worthless_returns_is_anywhere_alike() -> None:
+    samples = np.random.default_rng(5).normal(0, 0.01, (1_000, 60))
+    found = [metrics.probabilistic_sharpe(sample) for sample in samples]
+    assert stats.kstest(found, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("trials", [5, 30, 200])
+def test_luckiest_sharpe_is_about_what_the_best_of_so_many_shows(trials: int) -> None:
+    best = np.random.default_rng(6).normal(0, 0.3, (4_000, trials)).max(axis=1)
+    assert metrics.luckiest_sharpe(trials, 0.3) == pytest.approx(best.mean(), rel=0.03)
+
+
+def test_deflated_sharpe_step_by_step_and_among_more_trials_lower() -> None:
+    random = np.random.default_rng(7)
+    trials = list(random.normal(0.0005, 0.01, (12, 300)))
+    best = max(trials, key=lambda trial: trial.mean() / trial.std())
+    ratios = [float(trial.mean() / trial.std(ddof=1)) for trial in trials]
+    luck = [stats.norm.isf(1 / 12), stats.norm.isf(1 / (12 * math.e))]
+    hurdle = np.std(ratios, ddof=1) * ((1 - np.euler_gamma) * luck[0] + np.euler_gamma * luck[1])
+    found = metrics.deflated_sharpe(best, trials)
+    assert found is not None
+    assert found == pytest.approx(metrics.probabilistic_sharpe(best, hurdle))
+    alone = metrics.probabilistic_sharpe(best)
+    assert alone is not None
+    assert found < alone
+    more = metrics.deflated_sharpe(best, [*trials, *random.normal(0, 0.01, (200, 300))])
+    assert more is not None
+    assert more < found
+
+
+def overfitting_by_loops(returns: list[list[float]], slices: int) -> float:
+    """Share of splits whose best arm inside has a logit of its relative rank outside that is not above 0."""
+    periods = len(returns[0])
+    parts = [list(part) for part in np.array_split(range(periods), slices)]
+    logits = []
+    for half in itertools.combinations(range(slices), slices // 2):
+        inside = [row for each in half for row in parts[each]]
+        outside = [row for row in range(periods) if row not in inside]
+
+        def ratios(rows: list[int]) -> list[float]:
+            cut = [[arm[row] for row in rows] for arm in returns]
+            return [float(np.mean(arm) / np.std(arm)) for arm in cut]
+
+        within, beyond = ratios(inside), ratios(outside)
+        best = within.index(max(within))
+        rank = stats.rankdata(beyond)[best] / (len(returns) + 1)
+        logits.append(math.log(rank / (1 - rank)))
+    return sum(logit <= 1e-12 for logit in logits) / len(logits)
+
+
+@pytest.mark.parametrize(("arms", "periods", "slices"), [(2, 40, 4), (5, 61, 6), (8, 96, 8)])
+def test_overfitting_as_the_paper_says_it_in_words(arms: int, periods: int, slices: int) -> None:
+    returns = np.random.default_rng(arms).normal(0.001, 0.01, (arms, periods))
+    wanted = overfitting_by_loops(returns.tolist(), slices)
+    assert metrics.backtest_overfitting(returns, slices) == pytest.approx(wanted)
+    assert metrics.backtest_overfitting(returns.tolist(), slices) == pytest.approx(wanted)
+
+
+def test_overfitting_is_a_half_among_the_worthless_and_nothing_beside_one_that_is_good() -> None:
+    random = np.random.default_rng(9)
+    worthless = [metrics.backtest_overfitting(random.normal(0, 0.01, (6, 120)), 6) for _ in range(60)]
+    values = [value for value in worthless if value is not None]
+    assert len(values) == 60
+    assert np.mean(values) == pytest.approx(0.5, abs=0.1)
+    good = random.normal(0, 0.01, (6, 300))
+    good[2] += 0.01
+    assert metrics.backtest_overfitting(good) == 0.0
+
+
+def test_statistics_of_many_trials_are_undefined_where_there_are_not_many() -> None:
+    returns = some_returns(40)
+    assert metrics.probabilistic_sharpe([0.1, 0.2, 0.3]) is None
+    assert metrics.probabilistic_sharpe([0.1] * 10) is None
+    assert metrics.sharpe_probability(0.5, 1, 0, 3) is None
+    assert metrics.sharpe_probability(2.0, 100, 1.0, 1.0) is None
+    assert metrics.luckiest_sharpe(1, 0.1) is None
+    assert metrics.deflated_sharpe(returns, []) is None
+    assert metrics.deflated_sharpe(returns, [returns]) is None
+    assert metrics.deflated_sharpe(returns, [returns, [0.0] * 40]) is None
+    assert metrics.backtest_overfitting([]) is None
+    assert metrics.backtest_overfitting([returns]) is None
+    assert metrics.backtest_overfitting([returns[:19], returns[1:20]]) is None
+    assert metrics.backtest_overfitting([[0.0] * 20, [0.0] * 20]) == 1.0, "nobody is above the middle of equals"
+
+
+def test_statistics_of_many_trials_refuse_what_is_no_trial() -> None:
+    with pytest.raises(ValueError, match="returns should be finite, has 1"):
+        metrics.probabilistic_sharpe([0.1, math.nan, 0.2, 0.3])
+    with pytest.raises(ValueError, match="returns should be finite, has 1"):
+        metrics.backtest_overfitting([[0.1, 0.2], [0.1, math.nan]], 2)
+    with pytest.raises(ValueError, match="same periods, have from 2 to 3"):
+        metrics.backtest_overfitting([[0.1, 0.2], [0.1, 0.2, 0.3]], 2)
+    for slices in (0, 3, -2):
+        with pytest.raises(ValueError, match=f"an even number such as 10, is {slices}"):
+            metrics.backtest_overfitting([[0.1, 0.2], [0.1, 0.2]], slices)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import NormalDist
 
 import numpy as np
@@ -20,6 +21,7 @@ Series = Sequence[float] | npt.NDArray[np.floating]
 
 DAY_MS = 86_400_000
 DAYS_A_YEAR = 365  # of a market that never closes; 252 for one that does
+_EULER = 0.5772156649015329
 
 
 def _floats(values: Series, name: str) -> Floats:
@@ -358,3 +360,108 @@ def _moments(array: Floats) -> tuple[float, float, float, float] | None:
         return None
     centred = (array - array.mean()) / array.std()
     return float(array.mean()), deviation, float((centred**3).mean()), float((centred**4).mean() - 3.0)
+
+
+# Many trials ----------------------------------------------------------------------------------------------------------
+
+
+def sharpe_probability(ratio: float, periods: int, skew: float, kurtosis: float, hurdle: float = 0.0) -> float | None:
+    """Probability that the true Sharpe ratio is above a hurdle, given the one that was measured.
+
+    Φ((SR − SR*) · √(n − 1) / √(1 − γ₃·SR + (γ₄ − 1)/4 · SR²)), Bailey and López de Prado (2012). None for fewer than
+    two periods, or moments no returns can have.
+
+    Parameters
+    ----------
+    ratio, hurdle
+        Of one period, not annualised.
+    periods
+        That the ratio was measured on.
+    skew, kurtosis
+        Of their returns; 0 and 3 for a normal distribution.
+    """
+    variance = 1 - skew * ratio + (kurtosis - 1) / 4 * ratio**2
+    if periods < 2 or not variance > 0:
+        return None
+    return NormalDist().cdf((ratio - hurdle) * math.sqrt((periods - 1) / variance))
+
+
+def luckiest_sharpe(trials: int, spread: float) -> float | None:
+    """Sharpe ratio that the best of as many independent, worthless trials is expected to show; None for less than two.
+
+    σ · ((1 − γ) · Φ⁻¹(1 − 1/N) + γ · Φ⁻¹(1 − 1/(N·e))), γ Euler's constant; `spread` is the standard deviation σ of
+    the trials' ratios (Bailey and López de Prado 2014).
+    """
+    if trials < 2:
+        return None
+    quantile = NormalDist().inv_cdf
+    return spread * ((1 - _EULER) * quantile(1 - 1 / trials) + _EULER * quantile(1 - 1 / (trials * math.e)))
+
+
+def probabilistic_sharpe(returns: Series, hurdle: float = 0.0) -> float | None:
+    """`sharpe_probability` of returns; `hurdle` is a ratio of one period. None for fewer than four, or no variation."""
+    moments = _moments(_floats(returns, "returns"))
+    if moments is None:
+        return None
+    mean, deviation, skew, kurtosis = moments
+    return sharpe_probability(mean / deviation, len(returns), skew, kurtosis + 3.0, hurdle)
+
+
+def deflated_sharpe(returns: Series, trials: Sequence[Series]) -> float | None:
+    """Probability that the true Sharpe ratio is above what luck alone would have made of the best trial.
+
+    Trials that resemble each other count as if they were independent, which is severe. None without two trials that
+    have a ratio, or as `probabilistic_sharpe`.
+
+    Parameters
+    ----------
+    returns
+        Of the arm that was chosen, each period.
+    trials
+        Those of every arm that was tried, this one among them, at the same period.
+    """
+    ratios = np.array([ratio for trial in trials if (ratio := sharpe(trial, days=1)) is not None])
+    hurdle = luckiest_sharpe(len(ratios), float(ratios.std(ddof=1))) if len(ratios) > 1 else None
+    return probabilistic_sharpe(returns, hurdle) if hurdle is not None else None
+
+
+def backtest_overfitting(returns: Sequence[Series] | npt.NDArray[np.floating], slices: int = 10) -> float | None:
+    """Probability that the arm which is best in one half of the time is not above the middle in the other.
+
+    By combinatorially symmetric cross-validation (Bailey, Borwein, López de Prado and Zhu 2015): time is cut into
+    slices, and each choice of half of them is once where the best arm by Sharpe ratio is picked. Near one half where
+    no arm is better than another. None for fewer than two arms, or than two periods a slice.
+
+    Parameters
+    ----------
+    returns
+        (arms, periods), of every arm that was tried.
+    slices
+        An even number.
+
+    Raises
+    ------
+    ValueError
+        If arms have different lengths, a value is not finite, or `slices` is odd or not positive.
+    """
+    if slices < 2 or slices % 2:
+        raise ValueError(f"slices should be an even number such as 10, is {slices}")
+    arms = [_floats(arm, "returns") for arm in returns]
+    lengths = sorted({len(arm) for arm in arms})
+    if len(lengths) > 1:
+        raise ValueError(f"returns of all arms should be of the same periods, have from {lengths[0]} to {lengths[-1]}")
+    if len(arms) < 2 or lengths[0] < 2 * slices:
+        return None
+    parts = np.array_split(np.array(arms), slices, axis=1)
+    halves = [list(half) for half in combinations(range(slices), slices // 2)]
+    ratios = np.array([_sharpes(np.concatenate([parts[each] for each in half], axis=1)) for half in halves])
+    outside = ratios[::-1]  # the complements of combinations in order are the combinations in reverse
+    rows = np.arange(len(halves))
+    picked = outside[rows, ratios.argmax(axis=1)][:, None]
+    ranks = (outside < picked).sum(axis=1) + ((outside == picked).sum(axis=1) + 1) / 2  # ties share their mean rank
+    return float((ranks <= (len(arms) + 1) / 2).mean())
+
+
+def _sharpes(returns: Floats) -> Floats:
+    """Of each row (arms, periods) → (arms,); 0 for an arm that does not move."""
+    return np.array([sharpe(arm, days=1) or 0.0 for arm in returns])

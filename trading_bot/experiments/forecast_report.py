@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from trading_bot import __version__
 from trading_bot.domain.market import Floats
+from trading_bot.experiments.statistics import diebold_mariano, holm
 from trading_bot.training.devices import pick_device
 from trading_bot.training.evaluation import ARMS, Evaluation
 from trading_bot.training.fitting import FitConfig
@@ -92,23 +93,17 @@ def _head(findings: Findings) -> str:
 
 def _verdict(findings: Findings, scores: dict[str, Score]) -> str:
     """What the numbers carry: differences paired row by row, intervals widened for as many networks as were tried."""
-    first = findings.models[0].evaluations[0]
-    mean = first.pooled("mean")[0]
     coverage = 1 - 0.05 / len(findings.models)  # Bonferroni
+    both = [differences(model, findings.data.horizon, coverage) for model in findings.models]
+    adjusted = np.transpose([holm([pair[which].p for pair in both]) for which in range(2)])
     rows, above, below, directed = [], [], [], []
-    for model in findings.models:
-        forecast, target = model.forecast()
-        gain = (target**2 - (forecast - target) ** 2) / (target**2).mean()
-        right = (np.sign(forecast) == np.sign(target)).astype(np.float64)
-        ahead = right - (np.sign(mean) == np.sign(target))
-        error, direction = (
-            block_interval(values, 2 * findings.data.horizon, coverage=coverage) for values in (gain, ahead)
-        )
-        rows.append((model.name, f"{gain.mean():+.2%}", _signed(*error), f"{ahead.mean():+.2%}", _signed(*direction)))
-        above += [model.name] if error[0] > 0 else []
-        below += [model.name] if error[1] < 0 else []
-        directed += [model.name] if direction[0] > 0 else []
-    header = ("network", "skill against zero", f"{coverage:.2%}", "hits beyond the mean's", f"{coverage:.2%}")
+    for model, (error, direction), (error_p, direction_p) in zip(findings.models, both, adjusted, strict=True):
+        rows.append((model.name, *_cells(error, error_p), *_cells(direction, direction_p)))
+        above += [model.name] if error.interval[0] > 0 else []
+        below += [model.name] if error.interval[1] < 0 else []
+        directed += [model.name] if direction.interval[0] > 0 else []
+    header = ("network", "skill against zero", f"{coverage:.2%}", "p", "Holm",
+              "hits beyond the mean's", f"{coverage:.2%}", "p", "Holm")  # fmt: skip
     null = (
         "\n\n**This is a null result**: within this budget no network is shown to forecast these returns better than "
         "no forecast at all, nor their direction better than the past's drift. That is to be expected of hourly "
@@ -117,11 +112,42 @@ def _verdict(findings: Findings, scores: dict[str, Score]) -> str:
     )
     return (
         f"## Verdict\n\n{_table(header, rows)}\n\nDifferences are paired row by row; the intervals are widened for "
-        f"{len(findings.models)} networks, so that all hold together with 95 %. A squared error below the zero "
-        f"forecast's: {_listed(above)}; above it: {_listed(below)}. A direction better than always forecasting the "
+        f"{len(findings.models)} networks, so that all hold together with 95 %. p is Diebold and Mariano's, two-sided "
+        f"(Bartlett weights over {both[0][0].lags} lags, small-sample correction), and under Holm it is adjusted for "
+        f"the networks of its column; the intervals decide. A squared error below the zero forecast's: "
+        f"{_listed(above)}; above it: {_listed(below)}. A direction better than always forecasting the "
         f"training's mean, which is right {scores['mean'].hit_rate or 0:.1%} of the time: {_listed(directed)}."
         + ("" if above or directed else null)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """By how much a network is better than what it is compared with: mean and interval, Diebold and Mariano's p."""
+
+    mean: float
+    interval: tuple[float, float]
+    p: float
+    lags: int
+
+
+def differences(model: ModelFindings, horizon: int, coverage: float) -> tuple[Gain, Gain]:
+    """Of squared error against the zero forecast's, and of hits against those of the training's mean."""
+    forecast, target = model.forecast()
+    mean = model.evaluations[0].pooled("mean")[0]
+    scale = (target**2).mean() or 1.0
+    missed, drift_missed = ((np.sign(each) != np.sign(target)).astype(np.float64) for each in (forecast, mean))
+    return (
+        _gain((forecast - target) ** 2 / scale, target**2 / scale, horizon, coverage),
+        _gain(missed, drift_missed, horizon, coverage),
+    )
+
+
+def _gain(own: Floats, other: Floats, horizon: int, coverage: float) -> Gain:
+    gain = other - own
+    found = diebold_mariano(own, other, horizon)
+    interval = block_interval(gain, 2 * horizon, coverage=coverage)
+    return Gain(float(gain.mean()), interval, found.p, found.lags)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -167,6 +193,14 @@ def _how(findings: Findings) -> str:
         f"{torch.__version__}, scikit-learn {sklearn.__version__}, numpy {np.__version__}.\n\n"
         f"Candles: {findings.name}, sha256 `{findings.sha256}`."
     )
+
+
+def _cells(gain: Gain, adjusted: float) -> tuple[str, ...]:
+    return f"{gain.mean:+.2%}", _signed(*gain.interval), _chance(gain.p), _chance(adjusted)
+
+
+def _chance(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _signed(low: float, high: float) -> str:
