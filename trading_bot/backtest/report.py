@@ -25,7 +25,7 @@ def summarise(trader: Trader, candles: Mapping[str, Candles], market: str) -> di
         points = tx.find(EquityPoint)
         fills = tx.find(Fill)
         decisions = tx.find(Decision)
-    times = np.array([point.time for point in points], np.int64) + trader.bar_ms
+    times = np.array([point.time for point in points], np.int64)
     equity = np.array([float(point.equity) for point in points])
     first, last = (points[0].time, points[-1].time) if points else (0, 0)
     closes = [rows.close[(rows.time >= first) & (rows.time <= last)] for rows in candles.values()]
@@ -49,7 +49,7 @@ def summarise(trader: Trader, candles: Mapping[str, Candles], market: str) -> di
         "profit": end - start,
         "profit_ratio": end / start - 1 if start else None,
         "market_change": metrics.market_change([c for c in closes if len(c) > 1]) if points else None,
-        **_equity_figures(times, equity, start, end),
+        **_equity_figures(times, trader.bar_ms, equity, start, end),
         **_trade_figures(trades),
         "exposure": metrics.exposure([point.open_trades > 0 for point in points]) if points else None,
         "turnover": metrics.turnover(sum(float(f.price * f.quantity) for f in fills), equity) if points else None,
@@ -61,14 +61,14 @@ def summarise(trader: Trader, candles: Mapping[str, Candles], market: str) -> di
     }
 
 
-def _equity_figures(times: Any, equity: Any, start: float, end: float) -> dict[str, Any]:
+def _equity_figures(times: Any, bar_ms: int, equity: Any, start: float, end: float) -> dict[str, Any]:
     if len(equity) < 2:
         return dict.fromkeys(
             ("sharpe", "sortino", "cagr", "calmar", "max_drawdown_account", "max_drawdown_abs", "var_95", "var_99")
         )
     _, daily = metrics.daily_equity(times, equity)
     returns = metrics.returns_of(daily)
-    fall = metrics.max_drawdown(equity, times)
+    fall = metrics.max_drawdown(equity, times + bar_ms)
     growth = metrics.cagr(start, end, (times[-1] - times[0]) / DAY_MS)
     return {
         "sharpe": metrics.sharpe(returns),
