@@ -1,0 +1,144 @@
+"""`python -m trading_bot.experiments.trm` judges the TRM's choices walk-forward and writes docs/evidence/trm.md.
+
+In each fold the network learns from the past which of eight ways to trade paid over the next bars, then chooses in the
+fold, every `--horizon` bars, beside two that always choose the same: the majority class of its training rows and the
+class that earned most in them. Measures are fixed: accuracy, macro-F1 and what the chosen class earned after costs.
+Finished seeds are kept, so a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trading_bot.domain.market import Candles
+from trading_bot.durable import replacing
+from trading_bot.experiments.trm_report import TRMFindings, write
+from trading_bot.market_data.candle_files import read
+from trading_bot.trading.strategy import load_strategies, read_signals
+from trading_bot.training.fitting import Watcher
+from trading_bot.training.forecaster import describe_features
+from trading_bot.training.history import TrainingHistory
+from trading_bot.training.trm_evaluation import TRMEvaluation, TRMFold, check_folds, walk_forward_trm
+from trading_bot.training.trm_labels import STRATEGIES, TRMData, prepare_trm_data
+from trading_bot.training.trm_trainer import TRMFitConfig
+
+DATA = Path("../shared/data/BTC_USDT-1h.csv.gz")
+
+
+def judge(data: TRMData, config: TRMFitConfig, folds: int, seeds: int, work: Path) -> tuple[TRMEvaluation, ...]:
+    """An evaluation with every seed; those that are in `work` already are read from there."""
+    found = []
+    for seed in range(seeds):
+        fit = dataclasses.replace(config, seed=seed)
+        kept = work / f"trm-{seed}-{_key(data, fit, folds)}.json"
+        if not kept.exists():
+            evaluation = walk_forward_trm(data, fit, folds, _told(seed))
+            work.mkdir(parents=True, exist_ok=True)
+            with replacing(kept) as file:
+                file.write(json.dumps([_as_json(fold) for fold in evaluation.folds]).encode())
+        parts = json.loads(kept.read_text(encoding="utf-8"))
+        found.append(TRMEvaluation(data, tuple(_fold(part) for part in parts)))
+    return tuple(found)
+
+
+def _as_json(fold: TRMFold) -> dict[str, Any]:
+    return {
+        **{name: getattr(fold, name) for name in ("number", "trained", "threshold", "history")},
+        "held": fold.held.tolist(),
+        "steps": fold.steps.tolist(),
+        "chosen": {arm: each.tolist() for arm, each in fold.chosen.items()},
+    }
+
+
+def _fold(kept: Mapping[str, Any]) -> TRMFold:
+    rows = {name: np.array(kept[name], np.int64) for name in ("held", "steps")}
+    chosen = {arm: np.array(each, np.int64) for arm, each in kept["chosen"].items()}
+    return TRMFold(
+        kept["number"], kept["trained"], rows["held"], chosen, rows["steps"], kept["threshold"],
+        TrainingHistory(kept["history"]),
+    )  # fmt: skip
+
+
+def _key(data: TRMData, fit: TRMFitConfig, folds: int) -> str:
+    """So that choices of other data or settings are not taken for these."""
+    what = [fit.as_json(), folds, data.horizon, data.cost, data.shorting, describe_features(data.names, data.length)]
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    digest.update(data.pnl.tobytes())
+    digest.update(data.labels.tobytes())
+    return digest.hexdigest()[:10]
+
+
+def _told(seed: int) -> Watcher:
+    def tell(fit: str, epoch: int, values: Mapping[str, float]) -> None:
+        text = f"seed {seed}  {fit}  look {epoch + 1}  val {values['val_loss']:.4g}  {values['seconds']:.1f} s"
+        print(f"\r\033[K{text}" if sys.stderr.isatty() else text, end="" if sys.stderr.isatty() else "\n",
+              file=sys.stderr, flush=True)  # fmt: skip
+
+    return tell
+
+
+def main(arguments: list[str] | None = None) -> None:
+    default = TRMFitConfig()
+    parser = argparse.ArgumentParser(prog="python -m trading_bot.experiments.trm", description=__doc__)
+    parser.add_argument("--data", type=Path, default=DATA, help="candle file")
+    parser.add_argument("--output", type=Path, default=Path("docs/evidence"), help="folder for page and picture")
+    parser.add_argument("--strategies", type=Path, default=Path("strategies"), help="folder of the strategies")
+    parser.add_argument("--horizon", type=int, default=12, help="bars a choice is kept")
+    parser.add_argument("--cost", type=float, default=0.001, help="of buying or selling once, a ratio")
+    parser.add_argument("--shorting", action="store_true", help="let class 2 and the strategies go short")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=2, help="initialisations and data orders of each fit")
+    parser.add_argument("--batches", type=int, default=40, help="of a fit, each with up to N_sup updates")
+    parser.add_argument("--batch-size", type=int, default=default.batch_size)
+    parser.add_argument("--halt-target", default=default.halt_target, help="seed, correct or no_gain")
+    parser.add_argument("--work", type=Path, default=Path("logs/runs/trm-evidence"), help="where seeds are kept")
+    options = parser.parse_args(arguments)
+    candles = read(options.data)[0]
+    strategies = load_strategies(options.strategies, STRATEGIES)
+    data = prepare_trm_data(
+        candles, {each.name: read_signals(each, candles).side for each in strategies},
+        options.horizon, cost=options.cost, shorting=options.shorting, warmup=max(each.warmup for each in strategies),
+    )  # fmt: skip
+    config = dataclasses.replace(
+        default, batches=options.batches, batch_size=options.batch_size, halt_target=options.halt_target
+    )
+    check_folds(data, config, options.folds)
+    torch.set_num_threads(1)  # the budget is one core's, and one thread's sums have one order
+    found = judge(data, config, options.folds, options.seeds, options.work)
+    changed = "".join(
+        f" --{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in vars(options).items()
+        if name not in ("output", "work", "data") and value != parser.get_default(name)
+    )  # fmt: skip
+    options.output.mkdir(parents=True, exist_ok=True)
+    write(
+        TRMFindings(
+            name=options.data.name.partition(".")[0],
+            candles=_describe(candles),
+            sha256=hashlib.sha256(options.data.read_bytes()).hexdigest(),
+            data=data,
+            config=config,
+            evaluations=found,
+            command=f"python -m trading_bot.experiments.trm --data {options.data.name} --output docs/evidence{changed}",
+        ),
+        options.output,
+    )
+    print(f"{options.output / 'trm.md'} written")
+
+
+def _describe(candles: Candles) -> str:
+    dates = [str(candles.time[row].astype("datetime64[ms]"))[:10] for row in (0, -1)]
+    return f"{len(candles):,} candles of {candles.symbol} {candles.timeframe}, {dates[0]} to {dates[1]}"
+
+
+if __name__ == "__main__":
+    main()
