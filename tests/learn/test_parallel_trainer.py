@@ -114,7 +114,7 @@ def test_no_worker_outlives_the_process_that_asked(tmp_path: Path, how: signal.S
     try:
         assert all(alive(pid) for pid in pids)
         os.kill(asking.pid, how)
-        _, told = asking.communicate(timeout=20)
+        _, told = asking.communicate(timeout=60)  # on a busy machine
         assert asking.returncode != 0
         assert (b"KeyboardInterrupt" in told) == (how is signal.SIGINT)
         deadline = time.monotonic() + 10

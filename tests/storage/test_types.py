@@ -100,6 +100,12 @@ def test_no_money_in_a_float_column() -> None:
         for column in table.columns
         if column.type.python_type is float or isinstance(column.type, Fraction)
     }
-    assert floats == {"decisions.score", "equity.drawdown", "regimes.confidence", "trade_shares.share"}
+    assert floats == {
+        "decisions.score",
+        "equity.drawdown",
+        "regimes.confidence",
+        "trade_shares.share",
+        "trainings.seconds",
+    }
     money = [c for t in metadata.tables.values() for c in t.columns if isinstance(c.type, Money)]
     assert len(money) > 25

@@ -64,6 +64,7 @@ class Trainer:
     scheduler : stepped once an epoch
     max_grad_norm : gradients are scaled down to this norm; None leaves them alone
     metrics : name → function of all validation predictions and targets
+    val_loss_fn : what `val_loss` measures, if not `loss_fn`: a loss that adapts is no judge of itself
 
     Attributes
     ----------
@@ -89,6 +90,7 @@ class Trainer:
         max_grad_norm: float | None = 1.0,
         *,
         metrics: Mapping[str, Metric] = METRICS,
+        val_loss_fn: Loss | None = None,
     ) -> None:
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise TrainingError(f"max_grad_norm is {max_grad_norm!r}; wanted a number above 0, or None for no clipping")
@@ -98,6 +100,7 @@ class Trainer:
         self.train_dataloader = train_dataloader
         self.val_dataloader = val_dataloader
         self.loss_fn = loss_fn.to(self.device) if isinstance(loss_fn, nn.Module) else loss_fn
+        self.val_loss_fn = self.loss_fn if val_loss_fn is None else val_loss_fn
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.max_grad_norm = max_grad_norm
@@ -105,7 +108,8 @@ class Trainer:
         self.history = TrainingHistory()
         self.on_epoch: list[Callable[[int, Mapping[str, float]], object]] = []
         self.show_progress = True
-        self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        groups = [group for group in optimizer.param_groups if group.get("clip", True)]
+        self._parameters = [parameter for group in groups for parameter in group["params"]]
         self._early_stopping: EarlyStopping | None = None
         self._checkpoint: ModelCheckpoint | None = None
         self._metadata: Mapping[str, Any] = {}
@@ -253,7 +257,7 @@ class Trainer:
             )
         prediction, target = torch.cat([p for p, _ in pairs]), torch.cat([y for _, y in pairs])
         try:
-            loss = float(self.loss_fn(prediction, target))
+            loss = float(self.val_loss_fn(prediction, target))
         except TrainingError:
             if bool(torch.isfinite(prediction).all()):
                 raise

@@ -1,0 +1,191 @@
+"""One run of `train-adaptive`: a network fitted with an adaptive loss, judged on newer rows, everything in one folder.
+
+    MODEL_ID/run.json             what was asked for, and on which candles
+    MODEL_ID/state.safetensors    the training in the middle, while it lasts
+    MODEL_ID/model.safetensors    the forecaster (model.json: its facts, for people)
+    MODEL_ID/history.csv          losses and weights, every ten steps
+    MODEL_ID/losses.png, weights.png
+    MODEL_ID/report.json          scores, curves, weights, effectiveness; written last
+
+A run that was interrupted or killed goes on, bit for bit, when it is begun again under the same name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trading_bot.domain.market import Candles, hash_of
+from trading_bot.durable import replacing
+from trading_bot.errors import ConfigurationError, TrainingError
+from trading_bot.features.selection import FeatureSelector
+from trading_bot.features.table import CANDIDATES, column_names
+from trading_bot.models.registry import build_model
+from trading_bot.training.adaptive_loss_selection import AdaptiveLossConfig, LossSelectionManager
+from trading_bot.training.adaptive_loss_trainer import AdaptiveLossTrainer, AdaptiveResults
+from trading_bot.training.data_loaders import create_data_loaders
+from trading_bot.training.forecaster import Forecaster, ScaledForecast, describe_features
+from trading_bot.training.optimizers import create_optimizer
+from trading_bot.training.prepared_data import PreparedData, prepare_data
+from trading_bot.training.scoring import Score, score
+
+DATASETS = ("CRYPTEX", "CRYPTEX_ENHANCED_OPTIMIZED")
+OHLCV = ("gap", "log_high_over_low", "log_close_over_open", "log_return", "log1p_relative_volume_20")
+CHOSEN = 20  # features that the selection leaves of the wide set
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveRunConfig:
+    """What `train-adaptive` was asked for."""
+
+    model_id: str = "adaptive"
+    source: str = DATASETS[0]  # where the candles came from, as the user named it
+    loss: AdaptiveLossConfig = field(default_factory=lambda: AdaptiveLossConfig(combination="comprehensive"))
+    model: str = "cnn"
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    features: tuple[str, ...] | None = None  # None: the 40
+    select: int = 0  # so many of the wide set, chosen by the rows trained on; 0: `features`
+    horizon: int = 12  # bars ahead
+    length: int = 30  # bars in a window
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    validation: float = 0.15  # of the rows that are not judged
+    test: float = 0.2  # the newest, judged and never trained on
+    patience: int = 5
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AdaptiveRun:
+    """What came of it: the forecaster's score beside that of forecasting nothing."""
+
+    folder: Path
+    results: AdaptiveResults
+    scores: Mapping[str, Score]
+    features: tuple[str, ...]
+    steps: int
+
+
+Watcher = Callable[[int, Mapping[str, float]], object]
+
+
+def run_adaptive(
+    root: Path, config: AdaptiveRunConfig, candles: Candles, watch: Watcher = lambda epoch, values: None
+) -> AdaptiveRun:
+    """Fit, judge and keep; what was interrupted goes on, what was finished is done anew.
+
+    Raises
+    ------
+    TrainingError, CandleDataError, ConfigurationError
+        If data or settings do not allow this training, or another one has this name.
+    """
+    data, end = _prepared(config, candles)
+    torch.manual_seed(config.seed)
+    network = build_model(config.model, **{**config.sizes, "time": config.length, "features": len(data.names)})
+    train, val = create_data_loaders(
+        data.X[:end], data.y[:end], config.batch_size, config.validation, gap=config.horizon, seed=config.seed
+    )
+    scale = float(train.dataset.y.astype(np.float64).std())
+    model = ScaledForecast(network, scale)
+    optimizer = create_optimizer(model, "adamw", config.learning_rate)
+    loss = LossSelectionManager().create_adaptive_loss(config.loss, seed=config.seed)
+    trainer = AdaptiveLossTrainer(model, optimizer, loss, config.device, config.model_id, gap=config.horizon)
+    folder = _begin(root, config, candles)
+    trainer.set_early_stopping(config.patience, min_delta=0.0)
+    trainer.set_resume(folder / "state.safetensors")
+    trainer.show_progress = False
+    trainer.on_epoch.append(watch)
+    results = trainer.train(train, val, config.epochs, log_interval=0)
+    assert train.dataset.mean is not None
+    assert train.dataset.std is not None
+    facts = _facts(config, candles, data, results)
+    forecaster = Forecaster(network.cpu(), train.dataset.mean, train.dataset.std, scale, facts)
+    held = slice(end + config.horizon, None)
+    target = data.y[held].astype(np.float64)
+    scores = {
+        "model": score(forecaster.forecast(data.X[held]), target, config.horizon),
+        "zero": score(np.zeros(len(target)), target, config.horizon),
+    }
+    forecaster.save(folder / "model.safetensors")
+    trainer.save_history(folder / "history.csv")
+    if loss.record.lines:
+        trainer.plot_loss_evolution(folder / "losses.png")
+        trainer.plot_weight_evolution(folder / "weights.png")
+    told = {"scores": {arm: each.as_json() for arm, each in scores.items()}, **results.as_json()}
+    _write(folder / "report.json", told)
+    (folder / "state.safetensors").unlink(missing_ok=True)
+    return AdaptiveRun(folder, results, scores, data.names, loss.steps)
+
+
+def _prepared(config: AdaptiveRunConfig, candles: Candles) -> tuple[PreparedData, int]:
+    """All rows, and the end of those that training and validation may see."""
+    names = column_names(CANDIDATES) if config.select else config.features
+    data = prepare_data(candles, config.horizon, config.length, names)
+    rows = len(data.y)
+    end = rows - round(rows * config.test) - config.horizon
+    if rows - end - config.horizon < 1 or end < 1:
+        raise TrainingError(
+            f"{rows} rows with {config.test:g} of them judged and a horizon of {config.horizon} leave {max(0, end)} to "
+            "train on; wanted some of both: load more candles"
+        )
+    if config.select:
+        trained = end - round(end * config.validation) - config.horizon
+        selector = FeatureSelector(config.select, blocks=0).fit(data.X[:trained, -1], data.y[:trained])
+        chosen = tuple(data.names[column] for column in selector.ranking_)
+        narrow = prepare_data(candles, config.horizon, config.length, chosen)
+        if len(narrow.y) != rows:  # the newest rows are the same; older ones may be more, their warm-up being shorter
+            end += len(narrow.y) - rows
+        return narrow, end
+    return data, end
+
+
+def _begin(root: Path, config: AdaptiveRunConfig, candles: Candles) -> Path:
+    """The run's folder; an unfinished run in it goes on only if it is the same."""
+    folder = root / config.model_id
+    asked = json.loads(json.dumps({"config": asdict(config), "data": hash_of({candles.symbol: candles})}))
+    kept = folder / "run.json"
+    try:
+        found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{kept} cannot be read ({error}); remove {folder} or choose another model id"
+        ) from None
+    if found is not None and not (folder / "report.json").exists() and found != asked:
+        raise ConfigurationError(
+            f"{folder} holds an unfinished training with other settings or candles; go on with those, remove it, or "
+            "choose another model id"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "report.json").exists():
+        for old in ("report.json", "state.safetensors"):
+            (folder / old).unlink(missing_ok=True)
+    _write(kept, asked)
+    return folder
+
+
+def _facts(config: AdaptiveRunConfig, candles: Candles, data: PreparedData, results: AdaptiveResults) -> dict[str, Any]:
+    return {
+        "run": config.model_id,
+        "symbol": data.symbol,
+        "timeframe": data.timeframe,
+        "horizon": data.horizon,
+        "features": describe_features(data.names, data.length),
+        "trained_from": int(data.time[0]),
+        "trained_until": int(candles.time[-1]),
+        "data_hash": hash_of({candles.symbol: candles}),
+        "training": asdict(config),
+        "weights": dict(results.weights),
+    }
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    with replacing(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
