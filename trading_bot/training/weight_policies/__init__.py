@@ -8,18 +8,23 @@ from types import MappingProxyType
 from typing import Any
 
 from trading_bot.errors import TrainingError, unknown
+from trading_bot.training.weight_policies.controller_only import ControllerOnly
 from trading_bot.training.weight_policies.cov import CoV
 from trading_bot.training.weight_policies.dwa import DWA
 from trading_bot.training.weight_policies.famo import FAMO
 from trading_bot.training.weight_policies.fixed import Fixed
+from trading_bot.training.weight_policies.full_adaptive import FullAdaptive
 from trading_bot.training.weight_policies.hybrid import Hybrid
 from trading_bot.training.weight_policies.learning_based import LearningBased
+from trading_bot.training.weight_policies.monitor_only import MonitorOnly
 from trading_bot.training.weight_policies.performance_based import PerformanceBased
 from trading_bot.training.weight_policies.policy import Alignment, Seen, Setting, WeightPolicy, Wish
+from trading_bot.training.weight_policies.random_monitor import RandomMonitor
 from trading_bot.training.weight_policies.relobralo import ReLoBRaLo
 from trading_bot.training.weight_policies.rlw import RLW
 from trading_bot.training.weight_policies.schedule_based import ScheduleBased
 from trading_bot.training.weight_policies.softadapt import SoftAdapt
+from trading_bot.training.weight_policies.time_average import TimeAverage
 
 __all__ = ["POLICIES", "Alignment", "Seen", "Setting", "WeightPolicy", "Wish", "create_policy", "policy_options"]
 
@@ -36,6 +41,11 @@ POLICIES: Mapping[str, type[WeightPolicy]] = MappingProxyType(
         "dwa": DWA,
         "famo": FAMO,
         "rlw": RLW,
+        "monitor_only": MonitorOnly,
+        "controller_only": ControllerOnly,
+        "full_adaptive": FullAdaptive,
+        "random_monitor": RandomMonitor,
+        "time_average": TimeAverage,
     }
 )
 
