@@ -13,6 +13,7 @@ import benchmarks
 from benchmarks import _figures
 
 SMALL: dict[str, dict[str, float]] = {
+    "adaptive_loss": {"BATCH": 8, "STEPS": 12, "ROUNDS": 1, "CALIBRATION": 2},
     "candles_store": {"CANDLES": 3000, "ROUNDS": 1, "WINDOWS": 20},
     "decision_path": {"BARS": 15},
     "features": {"BARS": 600, "ROUNDS": 2, "BATCHES": 3},
@@ -36,6 +37,7 @@ SMALL: dict[str, dict[str, float]] = {
     "storage_commit": {"ROUNDS": 2, "COMMITS": 2},
     "throughput": {"BARS": 25, "WARM_UP": 2},
     "training": {"ROUNDS": 1, "BATCHES": 2, "SMALL_BATCHES": 3, "ROWS": 400, "SAVES": 2},
+    "trm": {"ROUNDS": 2, "BATCH": 2, "BATCH_ROUNDS": 1},
 }
 DAEMONS = {"lateness", "memory", "start_up", "throughput"}  # those that start one
 

@@ -28,10 +28,11 @@ HEAVY = {
 }
 COMMANDS = [
     *([verb] for verb in VERBS), ["db", "upgrade"], ["models", "list"], ["models", "promote"], ["models", "pin"],
-    ["models", "trainings"],
+    ["models", "trainings"], ["experiment", "run"], ["experiment", "phase1"], ["experiment", "ablation"],
+    ["experiment", "analyze"], ["experiment", "adaptive-vs-fixed"], ["experiment", "features"],
 ]  # fmt: skip
 SILENT = {"run", "simulate", "pause", "resume", "flatten", "stop", "reset", "new-config", "new-strategy"} | {
-    "db", "db upgrade", "models", "models promote", "models pin",
+    "db", "db upgrade", "models", "models promote", "models pin", "experiment",
 }  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def test_every_verb_has_help_with_an_example(verb: Verb, words: list[str]) -> No
 
 def test_the_table_is_right() -> None:
     ctx = click.Context(cli)
-    assert len(VERBS) == 26
+    assert len(VERBS) == 30
     for name in VERBS:
         command = cli.get_command(ctx, name)
         assert command is not None

@@ -83,7 +83,7 @@ def test_as_json_and_with_options(verb: Verb, candles: str, home: Path) -> None:
     arguments = (
         "--model", "LSTM", "--loss", "sharpe", "--horizon", "3", "--length", "8", "--batch-size", "64",
         "--optimizer", "rmsprop", "--scheduler", "cosine", "--learning-rate", "0.01", "--patience", "1", "--seed", "4",
-        "--strategy", "neural_btc", "--runs", "elsewhere", "--timerange", "20240101-20240201",
+        "--model_id", "neural_btc", "--runs", "elsewhere", "--timerange", "20240101-20240201",
     )  # fmt: skip
     told = parsed(verb("train", "--data", candles, *QUICK, *arguments, "--json"))
     assert told["model"] == f"neural_btc-{told['run']}"

@@ -66,7 +66,10 @@ def _options(verb: Callable[..., Any]) -> Callable[..., Any]:
 @configured()
 @_options
 @timerange_option
-@click.option("--strategy", default="neural_forecast", show_default=True, help="Its name in the ensemble, if promoted.")
+@click.option(
+    "--strategy", "--model-id", "--model_id", "strategy", default="neural_forecast", show_default=True,
+    help="Its name in the ensemble, if promoted.",
+)  # fmt: skip
 @click.option("--runs", type=click.Path(path_type=Path), help="Folder of the runs. [default: runs, beside the log]")
 @click.option("--resume", metavar="RUN", help="Go on with an interrupted run; `latest` is the newest.")
 @click.option("--tensorboard", is_flag=True, help="Also write the curves for TensorBoard, into the run's folder.")
