@@ -13,6 +13,7 @@ import pytest
 from loguru import logger
 
 from tests.databases import PostgresServer, running_postgres, why_no_postgres
+from trading_bot import logs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,6 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def quiet_log() -> None:
     """No line on stderr for every event; a test that wants the log adds a sink of its own."""
     logger.remove()
+
+
+@pytest.fixture(autouse=True)
+def no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test registers as a secret is not masked in the words of the next."""
+    monkeypatch.setattr(logs, "_secrets", set())
 
 
 @pytest.fixture(scope="session")

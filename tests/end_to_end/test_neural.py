@@ -69,7 +69,7 @@ def trained(verb: Callable[..., str], pair: str, *flags: str) -> str:
 
 
 def test_its_part_is_in_every_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with home(tmp_path, market=market(tmp_path / "candles")) as bot:
+    with home(tmp_path, market=market(tmp_path / "candles"), service={"heartbeat_seconds": 0.1}) as bot:
         made = train(bot)
         first = bot.run()
         assert first.code == 0, first.said

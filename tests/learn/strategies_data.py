@@ -112,7 +112,8 @@ def until(seconds: float, *files: Path) -> list[str]:
 
 
 def train_hanging(folder: str) -> None:
-    """Train two strategies that never end."""
+    """Train two strategies that never end; Ctrl-C is heard, also where this was started in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _, y, X_val, y_val = logistic(0)
     kinds = {"one": Hangs, "two": HangsInALibrary}
     data = {name: (kind(Path(folder) / name), y, X_val, y_val) for name, kind in kinds.items()}
