@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -170,6 +171,14 @@ def positive(name: str, number: float) -> float:
     if not (is_number(number) and 0 < number < math.inf):
         raise TrainingError(f"{name} is {number!r}; wanted a finite number above 0")
     return float(number)
+
+
+def at_least_one(settings: object, names: Sequence[str]) -> None:
+    """Refuse settings whose fields of these names are not whole numbers ≥ 1."""
+    for name in names:
+        value = getattr(settings, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise TrainingError(f"{name} is {value!r}; wanted a whole number ≥ 1")
 
 
 def within(name: str, number: float, least: float, most: float) -> float:

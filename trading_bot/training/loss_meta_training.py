@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trading_bot.errors import TrainingError
+from trading_bot.training.loss_frame import at_least_one
 from trading_bot.training.loss_meta_tasks import Budget, Run, Task, make_task, run
 from trading_bot.training.loss_monitor import LossMonitorAgent, MonitorConfig
 from trading_bot.training.meta_controller import MetaLearningController
@@ -55,10 +55,8 @@ class MetaConfig:
     controller_steps: int = 200
 
     def __post_init__(self) -> None:
-        for name in ("tasks", "episodes", "updates", "population", "judged", "test_tasks", "test_seeds"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise TrainingError(f"{name} is {value!r}; wanted a whole number ≥ 1")
+        counts = ("tasks", "episodes", "updates", "population", "judged", "test_tasks", "test_seeds")
+        at_least_one(self, counts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trading_bot.errors import CheckpointError, TrainingError
 from trading_bot.training.checkpoint_file import read_checkpoint, write_checkpoint
-from trading_bot.training.loss_frame import positive, within
+from trading_bot.training.loss_frame import at_least_one, positive, within
 from trading_bot.training.monitor_state import ACTIONS, NO_OP, STATE
 from trading_bot.training.replay import Replay
 
@@ -49,10 +49,7 @@ class MonitorConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("state", "actions", "width", "heads", "batch", "capacity", "explore"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise TrainingError(f"{name} is {value!r}; wanted a whole number ≥ 1")
+        at_least_one(self, ("state", "actions", "width", "heads", "batch", "capacity", "explore"))
         for name in ("gamma", "tau", "epsilon_start", "epsilon_end"):
             within(name, getattr(self, name), 0.0, 1.0)
         positive("learning_rate", self.learning_rate)
