@@ -13,10 +13,12 @@ import torch
 
 from tests.service.stand import log_lines
 from tests.trading.test_neural_forecast import forecaster
+from tests.trading.test_strategy_selector import selector
+from trading_bot.bootstrap.selectors import promoted_selectors, selectors_of
 from trading_bot.bootstrap.strategies import chosen_strategies
 from trading_bot.domain.models import ModelStatus, ModelVersion
-from trading_bot.errors import ConfigurationError, StorageError, StrategyError
-from trading_bot.learn.model_registry import models_folder, promote, register
+from trading_bot.errors import ConfigurationError, StorageError, StrategyError, TradingBotError
+from trading_bot.learn.model_registry import models_folder, promote, register, selector_name
 from trading_bot.settings import Settings, load_settings
 from trading_bot.storage.store import open_store
 from trading_bot.trading.neural_forecast import NeuralForecast
@@ -112,3 +114,83 @@ def test_a_database_that_cannot_be_read_is_told(place: Path) -> None:
     assert names(place, neural={"enabled": False}) == ["ema", "rsi"]
     database.unlink()
     assert names(place) == ["ema", "rsi"], "a bot that never ran has no networks, and that is all right"
+
+
+# Selectors
+
+TRM = {"ensemble": {"method": "trm"}}
+
+
+def selecting(place: Path, symbol: str = "BTC/USDT", *, in_use: bool = True, name: str | None = None) -> str:
+    """Register (and promote) a selector of this market; its id."""
+    path = place / "selector.safetensors"
+    name = name or selector_name(symbol, "1h")
+    config = {"kind": "selector", "symbol": symbol, "timeframe": "1h"}
+    with closing(open_store(settings(place).database_url)) as store:
+        version = ModelVersion(
+            f"{name}-s1", name, ModelStatus.CANDIDATE, datetime(2024, 1, 1, tzinfo=UTC), None,
+            selector(symbol=symbol).save(path), "", {}, config, {},
+        )  # fmt: skip
+        register(store, models_folder(place / "data"), version, path)
+        if in_use:
+            promote(store, models_folder(place / "data"), version.id)
+    return version.id
+
+
+def test_without_the_method_no_selector_is_looked_for(place: Path) -> None:
+    selecting(place)
+    for method in ("table", "hedge", "equal"):
+        assert promoted_selectors(settings(place, ensemble={"method": method})) == []
+    assert selectors_of(settings(place), [], ["BTC/USDT"], "1h") == {}
+
+
+def test_the_method_wants_a_promoted_selector(place: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"found none; `trading-bot train-trm` trains one.*or set the method"):
+        promoted_selectors(settings(place, **TRM))
+    made = selecting(place, in_use=False)
+    with pytest.raises(ConfigurationError, match=rf"found 1 not promoted; `trading-bot models promote {made}` puts"):
+        promoted_selectors(settings(place, **TRM))
+    selecting(place)
+    assert [each.id for each in promoted_selectors(settings(place, **TRM))] == [made]
+    with pytest.raises(ConfigurationError, match=r"neural\.enabled is false; set that to true, or the method to table"):
+        promoted_selectors(settings(place, **TRM, neural={"enabled": False}))
+    (place / "data/trading_bot.sqlite").unlink()
+    with pytest.raises(ConfigurationError, match="found none"):
+        promoted_selectors(settings(place, **TRM))
+
+
+def test_each_market_has_its_own_and_one_without_says_so(place: Path) -> None:
+    made, other = selecting(place), selecting(place, "ETH/USDT")
+    promoted = promoted_selectors(settings(place, **TRM))
+    assert (made, other) == ("trm_BTC_USDT_1h-s1", "trm_ETH_USDT_1h-s1")
+    with log_lines() as lines:
+        found = selectors_of(settings(place, **TRM), promoted, ["BTC/USDT", "ETH/USDT", "ADA/USDT"], "1h")
+    assert {symbol: each.model_version for symbol, each in found.items()} == {
+        "BTC/USDT": made, "ETH/USDT": other, "ADA/USDT": None,
+    }  # fmt: skip
+    words = "none was promoted for ADA/USDT 1h, only for BTC/USDT 1h, ETH/USDT 1h"
+    assert found["ADA/USDT"].refusal == words
+    assert [line for line in lines if "WARNING" in line and words in line]
+    assert torch.get_num_threads() == 1
+    elsewhere = selectors_of(settings(place, **TRM), promoted, ["BTC/USDT"], "5m")
+    assert elsewhere["BTC/USDT"].selector is None
+
+
+def test_a_selector_never_becomes_a_strategy_nor_a_forecaster_a_selector(place: Path) -> None:
+    selecting(place)
+    assert names(place, **TRM) == ["ema", "rsi", "neural_btc", "neural_forecast"]
+    with pytest.raises(ConfigurationError, match="strategies has 'trm_BTC_USDT_1h', a selector: it weighs strategies"):
+        names(place, strategies=["ema", "trm_BTC_USDT_1h"])
+    assert [each.strategy for each in promoted_selectors(settings(place, **TRM))] == ["trm_BTC_USDT_1h"]
+    with pytest.raises(TradingBotError, match=r"is a selector of strategies, but the champion of neural_btc, neural_b"):
+        selecting(place, name="neural_btc")
+
+
+def test_a_selector_whose_file_is_gone_is_no_reason_not_to_trade(place: Path) -> None:
+    made = selecting(place)
+    (place / f"data/models/{made}.safetensors").unlink()
+    promoted = promoted_selectors(settings(place, **TRM))
+    with log_lines() as lines:
+        found = selectors_of(settings(place, **TRM), promoted, ["BTC/USDT"], "1h")
+    assert found["BTC/USDT"].refusal.startswith("refused: ")
+    assert [line for line in lines if "ERROR" in line and "is not there" in line]

@@ -488,5 +488,5 @@ def test_equal_weights_refuse_impossible_records_and_gains_too() -> None:
 
 
 def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"ensemble\.method should be table, hedge or equal, is 'even'"):
+    with pytest.raises(ValueError, match=r"ensemble\.method should be table, hedge, trm or equal, is 'even'"):
         EnsembleConfig(method="even")  # type: ignore[arg-type]

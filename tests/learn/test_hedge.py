@@ -219,7 +219,7 @@ def hedging(**config: Any) -> DynamicEnsemble:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"method": "hedging"}, r"ensemble\.method should be table, hedge or equal, is 'hedging'"),
+        ({"method": "hedging"}, r"ensemble\.method should be table, hedge, trm or equal, is 'hedging'"),
         ({"hedge_rate": 0.0}, r"ensemble\.hedge_rate should be between 0\.0001 and 2\.0, is 0\.0"),
         ({"hedge_share": 0.0}, r"ensemble\.hedge_share should be between 0\.0001 and 0\.5, is 0\.0"),
         ({"hedge_share": math.nan}, r"ensemble\.hedge_share.*is nan"),

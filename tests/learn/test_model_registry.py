@@ -18,8 +18,12 @@ from trading_bot.domain.journal import Training
 from trading_bot.domain.models import ModelStatus
 from trading_bot.errors import CheckpointError, StorageError, TradingBotError, TrainingError
 from trading_bot.learn.model_registry import (
+    SELECTOR,
     champions,
     checkpoint_path,
+    is_meta_label,
+    is_network,
+    is_selector,
     keep_file,
     make_champion,
     models_folder,
@@ -28,6 +32,7 @@ from trading_bot.learn.model_registry import (
     promote,
     register,
     rollback,
+    selector_name,
     step_back,
     versions,
 )
@@ -344,6 +349,30 @@ def sound(store: Store, folder: Path) -> list[str]:
     for version in versions(store):
         checkpoint_path(folder, version)
     return [each.id for each in champions(store)]
+
+
+@pytest.mark.parametrize("first", ["network", "selector"])
+def test_a_selector_and_a_strategy_never_take_each_other_s_place(
+    first: str, store: MemoryStore, folder: Path, tmp_path: Path
+) -> None:
+    kinds = {"network": trained(tmp_path / "work", "net-1", 5, strategy="one"),
+             "selector": trained(tmp_path / "work", "sel-1", 6, strategy="one", config={"kind": SELECTOR})}  # fmt: skip
+    for each in kinds.values():
+        register(store, folder, *each)
+    (champion, _), (other, _) = kinds.pop(first), *kinds.values()
+    promote(store, folder, champion.id)
+    before = standing(store)
+    with pytest.raises(TradingBotError, match=rf"{other.id} is a .*, but the champion of one, {champion.id}, is a "):
+        promote(store, folder, other.id)
+    assert standing(store) == before
+    assert [(is_selector(each), is_network(each), is_meta_label(each)) for each in (champion, other)] == [
+        (each == "selector", each == "network", False) for each in (first, *kinds)
+    ]
+
+
+def test_the_name_of_a_market_s_selectors() -> None:
+    assert selector_name("BTC/USDT", "1h") == "trm_BTC_USDT_1h"
+    assert selector_name("BTC/USDT:USDT", "5m") == "trm_BTC_USDT_USDT_5m"
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

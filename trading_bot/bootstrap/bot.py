@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from trading_bot import __version__
 from trading_bot.bootstrap.markets import candle_folder
+from trading_bot.bootstrap.selectors import promoted_selectors, selectors_of
 from trading_bot.bootstrap.strategies import chosen_strategies
 from trading_bot.bootstrap.venues import Access, broker_of, build_candle_source, quote_of, traded
 from trading_bot.domain.market import Instrument, timeframe_ms
@@ -19,9 +21,11 @@ from trading_bot.logs import event
 from trading_bot.settings import Settings, redacted
 
 if TYPE_CHECKING:
+    from trading_bot.domain.models import ModelVersion
     from trading_bot.market_data.cached_candles import CachedCandles
     from trading_bot.ports import Broker, MarketClock, Store
     from trading_bot.trading.learning import Learner
+    from trading_bot.trading.strategy_selector import StrategySelector
     from trading_bot.trading.trader import Trader
 
 
@@ -60,17 +64,20 @@ def build_bot(settings: Settings, run_id: str) -> Iterator[Bot]:
     from trading_bot.market_data.cached_candles import CachedCandles
     from trading_bot.storage.store import open_store
     from trading_bot.trading.memory import last_bar
-    from trading_bot.trading.strategy import model_version_of
 
     with ExitStack() as stack:
         store = open_store(settings.database_url)  # first: what is promoted stands in tables of today
         stack.callback(store.close)
         strategies = chosen_strategies(settings)  # the user's own mistakes before anything is started
+        promoted = promoted_selectors(settings)
         access = stack.enter_context(build_candle_source(settings, last_bar(store), owner=True))
         broker = broker_of(settings, store, access)
         instruments = traded(broker, access.symbols)
         learner = build_learner(settings, store, instruments, strategies, access.timeframe, run_id)
-        trader = build_trader(settings, store, broker, instruments, strategies, access.timeframe, run_id)
+        selectors = selectors_of(settings, promoted, instruments, access.timeframe)
+        trader = build_trader(
+            settings, store, broker, instruments, strategies, access.timeframe, run_id, selectors=selectors
+        )
 
         def record_gap(gap: CandleGap) -> None:
             event("candles", f"{gap.symbol} {gap.timeframe}", "gap: the venue has no bars here", level="WARNING",
@@ -99,12 +106,26 @@ def build_bot(settings: Settings, run_id: str) -> Iterator[Bot]:
             market=access.market,
             configuration=redacted(settings),
             candles_hash=access.candles_hash,
-            models={
-                **{s.name: version for s in strategies if (version := model_version_of(s)) is not None},
-                **(learner.in_use if learner is not None else {}),
-            },
+            models=_in_use(strategies, learner, promoted, selectors),
             learner=learner,
         )
+
+
+def _in_use(
+    strategies: list[Any],
+    learner: Learner | None,
+    promoted: Sequence[ModelVersion],
+    selectors: Mapping[str, StrategySelector],
+) -> dict[str, str]:
+    """Ids of the models in use, by the name they were promoted under."""
+    from trading_bot.trading.strategy import model_version_of
+
+    selecting = {selector.model_version for selector in selectors.values()}
+    return {
+        **{each.name: version for each in strategies if (version := model_version_of(each)) is not None},
+        **{version.strategy: version.id for version in promoted if version.id in selecting},
+        **(learner.in_use if learner is not None else {}),
+    }
 
 
 def build_trader(
@@ -117,8 +138,12 @@ def build_trader(
     run_id: str,
     mode: str = "",
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    selectors: Mapping[str, StrategySelector] = MappingProxyType({}),
 ) -> Trader:
-    """The decision loop over any store and broker: the same for a daemon and a backtest."""
+    """The decision loop over any store and broker: the same for a daemon and a backtest.
+
+    `selectors` are by symbol, for the ensemble's method trm.
+    """
     from trading_bot.features.compute import SETTLED
     from trading_bot.learn.dynamic_ensemble import DynamicEnsemble, RegimeDetector
     from trading_bot.learn.performance_tracker import PerformanceTracker
@@ -136,7 +161,9 @@ def build_trader(
         store=store,
         desk=desk,
         outlooks={
-            symbol: Outlook(symbol, panel, detector, DynamicEnsemble(strategies, detector, settings.ensemble))
+            symbol: Outlook(
+                symbol, panel, detector, DynamicEnsemble(strategies, detector, settings.ensemble), selectors.get(symbol)
+            )
             for symbol in instruments
         },
         shadows=ShadowShelf([strategy.name for strategy in strategies]),
@@ -150,6 +177,7 @@ def build_trader(
                 settings.risk.atr_period * 37,
                 SETTLED if settings.learning.enabled else 0,
                 *(strategy.warmup for strategy in strategies),
+                *(selector.warmup for selector in selectors.values()),
             ]
         ),
         threshold=settings.ensemble.threshold,

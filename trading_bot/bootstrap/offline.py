@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trading_bot.bootstrap.bot import build_learner, build_trader
 from trading_bot.bootstrap.markets import load_market, stored_market
+from trading_bot.bootstrap.selectors import promoted_selectors, selectors_of
 from trading_bot.bootstrap.strategies import chosen_strategies, take_up_models
 from trading_bot.bootstrap.venues import pairs_of, quote_of
 from trading_bot.domain.market import Candles
@@ -51,6 +52,7 @@ def run_backtest(
     symbols = pairs_of(settings, tuple(candles))
     candles = {symbol: candles[symbol] for symbol in symbols}
     strategies = chosen_strategies(settings)
+    promoted = promoted_selectors(settings)
     market = market_between(candles, timerange, settings.market.history, settings.market.max_bars)
     store, ledger = open_store("sqlite://"), open_store("sqlite://")
     instruments = instruments_from(candles, settings.paper)
@@ -65,6 +67,7 @@ def run_backtest(
     trader = build_trader(
         settings, store, broker, instruments, strategies, market.timeframe, "backtest", "backtest",
         lambda: datetime.fromtimestamp(market.now() / 1000, UTC),
+        selectors_of(settings, promoted, symbols, market.timeframe),
     )  # fmt: skip
     learner = None
     if walk_forward:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,13 @@ def chosen_strategies(settings: Settings) -> list[Any]:
     """The strategies of the folder, then the networks that were promoted; `strategies` chooses among both. Where there
     is learning, a strategy of the folder that has no model of its own is wrapped for the one it may be given."""
     from trading_bot.domain.models import ModelStatus
-    from trading_bot.learn.model_registry import is_meta_label
+    from trading_bot.learn.model_registry import is_network
     from trading_bot.trading.meta_labelled import MetaLabelled
     from trading_bot.trading.strategy import load_strategies
 
-    versions = _versions(settings) if settings.neural.enabled else []
-    versions = [version for version in versions if not is_meta_label(version)]
+    versions = registered(settings) if settings.neural.enabled else []
+    refuse_selectors(settings, versions)
+    versions = [version for version in versions if is_network(version)]
     champions = {version.strategy: version for version in versions if version.status is ModelStatus.CHAMPION}
     wanted = list(settings.strategies)
     networks = [name for name in champions if not wanted or name in wanted]
@@ -47,7 +49,19 @@ def chosen_strategies(settings: Settings) -> list[Any]:
     return [*rules, *(_network(settings, champions[name]) for name in networks)]
 
 
-def _versions(settings: Settings) -> list[ModelVersion]:
+def refuse_selectors(settings: Settings, versions: Sequence[ModelVersion]) -> None:
+    """`strategies` may not name a model that chooses among strategies."""
+    from trading_bot.learn.model_registry import is_selector
+
+    for name in settings.strategies:
+        if any(v.strategy == name and is_selector(v) for v in versions):
+            raise ConfigurationError(
+                f"strategies has {name!r}, a selector: it weighs strategies and is none; take it out of the list, and "
+                "set ensemble.method to trm"
+            )
+
+
+def registered(settings: Settings) -> list[ModelVersion]:
     """The registered models; none where there is no database yet. One that cannot be read is an error: a backtest
     without the networks it should have had would be taken for one with them."""
     from trading_bot.errors import NoDatabase
@@ -78,7 +92,7 @@ def take_up_models(settings: Settings, strategies: list[Any]) -> None:
     from trading_bot.learn.model_registry import is_meta_label, models_folder
     from trading_bot.trading.meta_labelled import MetaLabelled, load_model
 
-    found = {v.strategy: v for v in _versions(settings) if v.status is ModelStatus.CHAMPION and is_meta_label(v)}
+    found = {v.strategy: v for v in registered(settings) if v.status is ModelStatus.CHAMPION and is_meta_label(v)}
     for strategy in strategies:
         if isinstance(strategy, MetaLabelled) and strategy.name in found:
             version = found[strategy.name]

@@ -16,7 +16,7 @@ class Decision:
     `signals` maps strategy -> [side, confidence]; `outcome` is one of buy sell hold denied late; `reason` names the
     gate or cause in words that can be read alone. `model_versions` maps each strategy that answered with a trained
     model to the model's id; `notes` maps a strategy that has something to say of its answer (why it is silent or
-    cautious) to its words.
+    cautious) to its words. In both, `ensemble.trm` stands for the model that weighs the strategies.
     """
 
     symbol: str

@@ -21,7 +21,8 @@ class RegimeConfig:
 class EnsembleConfig:
     """How weights follow regime and record, and when their sum is a signal."""
 
-    method: Literal["table", "hedge", "equal"] = "table"  # hedge: times weights learned bar by bar; equal: all alike
+    # hedge: times weights learned bar by bar; trm: times what a promoted model trusts each with; equal: all alike
+    method: Literal["table", "hedge", "trm", "equal"] = "table"
     threshold: float = 0.20  # |score| from which the ensemble has an opinion
     floor: float = 0.02  # no strategy weighs less
     max_step: float = 0.05  # no weight moves further in one bar
@@ -32,8 +33,8 @@ class EnsembleConfig:
     hedge_share: float = 0.0005  # hedge: part of the learned weights dealt out evenly every bar
 
     def __post_init__(self) -> None:
-        if self.method not in ("table", "hedge", "equal"):
-            raise ValueError(f"ensemble.method should be table, hedge or equal, is {self.method!r}")
+        if self.method not in ("table", "hedge", "trm", "equal"):
+            raise ValueError(f"ensemble.method should be table, hedge, trm or equal, is {self.method!r}")
         for name, low, high in (
             ("threshold", 0.0, 1.0),
             ("floor", 0.0, 0.5),
@@ -50,7 +51,7 @@ class EnsembleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NeuralConfig:
-    """Which promoted networks may speak."""
+    """Which promoted networks may speak, as strategies or (`ensemble.method: trm`) of strategies."""
 
     enabled: bool = True  # false: as if none had been promoted
     max_age_days: float = 90.0  # a network falls silent so long (market time) after the last candle it was trained on

@@ -4,6 +4,7 @@ target = base weights of the regime (the table, or what strategies declare) × a
 normalised; every bar the weights move towards it by at most `max_step`. The arithmetic stands in `weight_step.py`.
 With `ensemble.method: hedge` the target is multiplied once more, by n × the weights that `hedge.py` learned from what
 the strategies earned bar by bar: 1 while all are alike. `hedge.py`'s bound is one for those weights by themselves.
+With `ensemble.method: trm` it is multiplied by the factors that a trained model gives the bar (`trust.py`) instead.
 With `ensemble.method: equal` all weigh the same, whatever regime and record say: what the others are measured against.
 """
 
@@ -24,12 +25,13 @@ from trading_bot.learn.config import EnsembleConfig
 from trading_bot.learn.hedge import HedgeState, advance
 from trading_bot.learn.performance_tracker import PerformanceTracker, StrategyMetrics
 from trading_bot.learn.regime_detector import RegimeDetector, RegimeReading
+from trading_bot.learn.trust import Trust
 from trading_bot.learn.weight_step import on_floored_simplex, performance_terms, step_towards
 
 __all__ = ["DynamicEnsemble", "PerformanceTracker", "RegimeDetector", "RegimeReading", "StrategyMetrics", "WeightShift"]
 
 _METRICS = ("win rate", "profit factor", "max drawdown", "losing streak")
-_TERMS = (*_METRICS, "hedge")  # logarithms, whose sum's exponential multiplies the base
+_TERMS = (*_METRICS, "hedge", "trm")  # logarithms, whose sum's exponential multiplies the base
 _MOST_GAIN = 1e6  # what is beyond cannot be a ratio of a bar
 _NOTABLE = 0.05  # a change of a multiplier's logarithm worth a word beside a change of regime
 
@@ -100,6 +102,7 @@ class DynamicEnsemble:
         self._terms = np.zeros((len(self.names), len(_TERMS)))  # regime and terms the last told shift ended at
         self._moving = False
         self._hedge = HedgeState.even(len(self.names)) if self.config.method == "hedge" else None
+        self._trust: Trust | None = None  # of the newest bar
         self.last_change: WeightShift | None = None
 
     @property
@@ -113,15 +116,17 @@ class DynamicEnsemble:
         performance_metrics: Mapping[str, StrategyMetrics | Mapping[str, Any]],
         *,
         gains: Mapping[str, float] | None = None,
+        trust: Trust | None = None,
     ) -> dict[str, float]:
         """Detect the regime of `market_data` (Candles or an OHLCV DataFrame), then `reweigh`."""
-        return self.reweigh(self.regime_detector.detect(market_data), performance_metrics, gains)
+        return self.reweigh(self.regime_detector.detect(market_data), performance_metrics, gains, trust)
 
     def reweigh(
         self,
         reading: RegimeReading,
         performance_metrics: Mapping[str, StrategyMetrics | Mapping[str, Any]],
         gains: Mapping[str, float] | None = None,
+        trust: Trust | None = None,
     ) -> dict[str, float]:
         """Move the weights one step towards what `reading` and the records ask for.
 
@@ -133,6 +138,8 @@ class DynamicEnsemble:
         gains
             What each strategy earned on the bar before, a ratio net of fees; 0 for those left out. Only the method
             hedge learns from them; None: nothing is known of that bar, and nothing learned.
+        trust
+            What a model says of this bar; only the method trm listens. None: nothing, all factors are 1.
 
         Returns
         -------
@@ -144,7 +151,7 @@ class DynamicEnsemble:
         Raises
         ------
         ValueError
-            If a record or gain is of an unknown strategy, or holds a value that cannot be.
+            If a record, gain or factor is of an unknown strategy, or holds a value that cannot be.
         """
         records = {
             name: _record(name, given, self.names, self.config.window) for name, given in performance_metrics.items()
@@ -160,7 +167,10 @@ class DynamicEnsemble:
         if self._hedge is not None:
             if earned is not None:
                 self._hedge = advance(self._hedge, earned, self.config.hedge_rate, self.config.hedge_share)
-            terms[:, -1] = np.log(len(self.names) * self._hedge.weights)
+            terms[:, _TERMS.index("hedge")] = np.log(len(self.names) * self._hedge.weights)
+        self._trust = trust if self.config.method == "trm" else None
+        if self._trust is not None:
+            terms[:, _TERMS.index("trm")] = np.log(_factors(self._trust, self.names))
         multipliers = np.exp(terms.sum(axis=1))
         target = on_floored_simplex(on_floored_simplex(self._base[regime], 0.0) * multipliers, self.config.floor)
         first = self._regime is None
@@ -233,7 +243,8 @@ class DynamicEnsemble:
         self._weights = np.array([snapshot["weights"][name] for name in self.names], np.float64)
         self._reported = np.array([snapshot["reported"][name] for name in self.names], np.float64)
         self._regime = None if snapshot["regime"] is None else Regime(snapshot["regime"])
-        terms = [(*snapshot["terms"][name], 0.0)[: len(_TERMS)] for name in self.names]  # one was new with hedge
+        unknown_then = (0.0,) * len(_TERMS)  # terms that were new since
+        terms = [(*snapshot["terms"][name], *unknown_then)[: len(_TERMS)] for name in self.names]
         self._terms = np.array(terms, np.float64)
         self._moving = bool(snapshot["moving"])
         if self._hedge is not None:
@@ -274,7 +285,8 @@ class DynamicEnsemble:
         if self.config.method == "equal":
             return "equal weights"
         if self._regime is None:
-            return f"first weights, regime {regime}"
+            first = f"first weights, regime {regime}"
+            return ", ".join([first, *(self._product(regime, terms) if self.config.method == "trm" else [])])
         causes = [] if regime is self._regime else [f"regime {self._regime}->{regime}"]
         moved = np.abs(terms - self._terms)
         strategy, term = np.unravel_index(int(moved.argmax()), moved.shape)
@@ -282,18 +294,25 @@ class DynamicEnsemble:
             name = self.names[int(strategy)]
             what = _TERMS[int(term)]
             factor = math.exp(terms[strategy, term])
-            causes.append(f"{name} " + (f"hedge {factor:.2f}" if what == "hedge" else _told(what, records.get(name))))
+            told = _told(what, records.get(name)) if what in _METRICS else f"{what} {factor:.2f}"
+            causes.append(f"{name} {told}")
         causes = causes or [f"regime {regime}"]
-        if self._hedge is not None:
-            causes.append(self._product(regime, terms))
-        return ", ".join(causes)
+        return ", ".join([*causes, *self._product(regime, terms)])
 
-    def _product(self, regime: Regime, terms: Floats) -> str:
-        """The three factors of the weight that moved furthest since the last told shift."""
+    def _product(self, regime: Regime, terms: Floats) -> list[str]:
+        """With hedge or trm: the three factors of the weight that moved furthest since the last told shift; of a model
+        what it said."""
+        method = self.config.method
+        if method not in _TERMS:
+            return []
         furthest = int(np.abs(self._weights - self._reported).argmax())
         base = on_floored_simplex(self._base[regime], 0.0)[furthest]
-        record, hedge = math.exp(terms[furthest, :-1].sum()), math.exp(terms[furthest, -1])
-        return f"{self.names[furthest]} = {base:.2f} regime x {record:.2f} record x {hedge:.2f} hedge"
+        record = math.exp(terms[furthest, : len(_METRICS)].sum())
+        factor = math.exp(terms[furthest, _TERMS.index(method)])
+        product = f"{self.names[furthest]} = {base:.2f} regime x {record:.2f} record x {factor:.2f} {method}"
+        if self._trust is None or not self._trust.words:
+            return [product]
+        return [product, f"{method} {self._trust.words}"]
 
     def _parts(self, signals: Mapping[str, int], confidences: Mapping[str, float]) -> dict[str, tuple[float, float]]:
         """Weight and weight · side · confidence by strategy, in the ensemble's own order whatever the mapping's."""
@@ -388,6 +407,15 @@ def _earned(gains: Mapping[str, float], names: tuple[str, ...]) -> Floats:
                 f"the gain of {name!r} should be a ratio such as 0.01, is {gain!r}; leave out what is unknown"
             )
     return np.array([gains.get(name, 0.0) for name in names], np.float64)
+
+
+def _factors(trust: Trust, names: tuple[str, ...]) -> Floats:
+    for name, factor in trust.factors.items():
+        if name not in names:
+            raise ValueError(_unknown("trust name", name, names))
+        if not 0.0 < factor < math.inf:
+            raise ValueError(f"the factor of {name!r} should be a number above 0 such as 1.5, is {factor!r}")
+    return np.array([trust.factors.get(name, 1.0) for name in names], np.float64)
 
 
 def _hedge_of(saved: Mapping[str, Any] | None, names: tuple[str, ...]) -> HedgeState:

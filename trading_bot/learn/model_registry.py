@@ -19,7 +19,9 @@ from trading_bot.durable import remove_leftovers, replacing
 from trading_bot.errors import CheckpointError, TradingBotError, TrainingError
 from trading_bot.ports import Store, Tx
 
-META_LABEL = "meta_label"  # `config["kind"]` of the models that judge a strategy's signals; networks name no kind
+# `config["kind"]` of the models that judge a strategy's signals, and of those that choose among strategies; networks,
+# each of which is a strategy, name no kind
+META_LABEL, SELECTOR = "meta_label", "selector"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it becomes a file's name
 
 
@@ -31,6 +33,21 @@ def models_folder(data_dir: Path) -> Path:
 def is_meta_label(version: ModelVersion) -> bool:
     """Whether it judges the signals of a strategy, rather than being a network that is one itself."""
     return version.config.get("kind") == META_LABEL
+
+
+def is_selector(version: ModelVersion) -> bool:
+    """Whether it chooses among the strategies, rather than being one."""
+    return version.config.get("kind") == SELECTOR
+
+
+def selector_name(symbol: str, timeframe: str) -> str:
+    """What the selectors of one market are promoted under, such as trm_BTC_USDT_1h: each market has one in use."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", f"trm_{symbol}_{timeframe}")[:60]
+
+
+def is_network(version: ModelVersion) -> bool:
+    """Whether it is a network that forecasts: a strategy of its own once it is promoted."""
+    return version.config.get("kind") is None
 
 
 # reading --------------------------------------------------------------------------------------------------------------
@@ -123,7 +140,7 @@ def promote(
     Raises
     ------
     TradingBotError
-        There is no such version.
+        There is no such version, or the champion it would replace is a model of another kind.
     CheckpointError
         Its file is absent or was changed; the old champion stays.
     """
@@ -132,6 +149,7 @@ def promote(
     checkpoint_path(folder, wanted)
     with store.transaction() as tx:
         version = _named(tx, wanted.id)  # again: somebody else may have promoted meanwhile
+        _same_kind(version, _champions(tx, version.strategy))
         replaced = make_champion(tx, version, bar_time)
         return (version if replaced is version else _named(tx, version.id)), replaced
 
@@ -270,9 +288,16 @@ def _before(tx: Tx, current: ModelVersion) -> ModelVersion:
     if older is None:
         raise TradingBotError(
             f"{current.id} is the first champion of {current.strategy}: there is none to go back to; train another, or "
-            f"set {'learning' if is_meta_label(current) else 'neural'}.enabled to false"
+            f"set {_switch(current)}"
         )
     return older
+
+
+def _switch(version: ModelVersion) -> str:
+    """What in the configuration leaves such a model out."""
+    if is_selector(version):
+        return "ensemble.method to table"
+    return f"{'learning' if is_meta_label(version) else 'neural'}.enabled to false"
 
 
 def _parent(tx: Tx, version: ModelVersion) -> ModelVersion | None:
@@ -312,6 +337,17 @@ def _named(tx: Tx, model_id: str) -> ModelVersion:
 def _listed(names: Sequence[str]) -> str:
     """The newest few."""
     return ", ".join([*(["…"] if len(names) > 5 else []), *names[-5:]])
+
+
+def _same_kind(version: ModelVersion, champions_now: Sequence[ModelVersion]) -> None:
+    """A strategy that forecasts must not take the place of a model that chooses among strategies, nor the reverse."""
+    for each in champions_now:
+        if is_selector(each) != is_selector(version):
+            words = ["a model that is a strategy or judges one", "a selector of strategies"]
+            raise TradingBotError(
+                f"{version.id} is {words[is_selector(version)]}, but the champion of {version.strategy}, {each.id}, is "
+                f"{words[is_selector(each)]}; train it under another name"
+            )
 
 
 def _same_file(known: ModelVersion | None, version: ModelVersion) -> None:

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from trading_bot.domain.journal import RegimeChange, WeightChange
 from trading_bot.domain.market import Candles
 from trading_bot.learn.dynamic_ensemble import DynamicEnsemble, RegimeDetector
 from trading_bot.learn.performance_tracker import StrategyMetrics
-from trading_bot.trading.strategy_panel import StrategyFailure, StrategyPanel
+from trading_bot.learn.trust import Trust
+from trading_bot.trading.strategy import SILENT
+from trading_bot.trading.strategy_panel import Answers, StrategyFailure, StrategyPanel
+
+NOTED = "ensemble.trm"  # a selector's key in a decision's notes and model versions: with a dot, as no strategy is named
+
+
+class TrustSource(Protocol):
+    """As much of a trained selector as an outlook needs (`strategy_selector.py`, which loads PyTorch)."""
+
+    @property
+    def model_version(self) -> str | None: ...
+
+    def trust(self, candles: Candles, strategies: Sequence[str]) -> Trust: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +81,7 @@ class Outlook:
     panel: StrategyPanel
     detector: RegimeDetector
     ensemble: DynamicEnsemble
+    selector: TrustSource | None = None  # whom the ensemble's method trm listens to
     regime: str = ""
     regime_bars: int = 0
     _noted: Mapping[str, str] = field(default_factory=dict)  # of the latest view; told anew after a restart
@@ -86,14 +100,14 @@ class Outlook:
             )  # fmt: skip
             self.regime, self.regime_bars = reading.regime.value, 0
         self.regime_bars += 1
-        weights = self.ensemble.reweigh(reading, metrics, gains)
+        trust = None if self.selector is None else self.selector.trust(candles, self.ensemble.names)
+        weights = self.ensemble.reweigh(reading, metrics, gains, trust)
         moved = self.ensemble.last_change
         answers = self.panel.answers(candles)
         sides = {name: side for name, (side, _) in answers.voices.items()}
         confidences = {name: confidence for name, (_, confidence) in answers.voices.items()}
         side, _ = self.ensemble.get_weighted_signal(sides, confidences)
-        new_notes = {name: note for name, note in answers.notes.items() if self._noted.get(name) != note}
-        self._noted = answers.notes
+        notes, new_notes = self._notes(answers, trust)
         return View(
             symbol=self.symbol,
             candles=candles,
@@ -109,11 +123,25 @@ class Outlook:
             weight_change=None
             if moved is None
             else WeightChange(self.symbol, time, moved.old, moved.new, moved.because, run_id),
-            notes=answers.notes,
+            notes=notes,
             new_notes=new_notes,
-            model_versions=answers.model_versions,
+            model_versions=self._model_versions(answers),
             failures=tuple(self.panel.failures),
         )
+
+    def _notes(self, answers: Answers, trust: Trust | None) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """All notes, and those that are new; what a selector says, and not why it is silent, is told with the weights
+        it moves."""
+        notes = dict(answers.notes) if trust is None else {**answers.notes, NOTED: trust.words}
+        before, self._noted = self._noted, notes
+        new = {name: note for name, note in notes.items() if before.get(name) != note}
+        if not notes.get(NOTED, "").startswith(SILENT):
+            new.pop(NOTED, None)
+        return notes, new
+
+    def _model_versions(self, answers: Answers) -> Mapping[str, str]:
+        version = None if self.selector is None else self.selector.model_version
+        return answers.model_versions if version is None else {**answers.model_versions, NOTED: version}
 
     def snapshot(self) -> dict[str, Any]:
         """Regime and weights, JSON-able."""
