@@ -145,7 +145,6 @@ def test_interrupted_and_resumed(verb: Verb, candles: str, home: Path, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ((), 2, "--data is missing"),
         (("--data", "BTC_USDT-1h.cvs"), 4, "did you mean BTC_USDT-1h.csv?"),
         (("--data", "XRP/USDT"), 4, "no candles of XRP/USDT: the market is"),
         (("--data", "BTC_USDT-1h.csv", "--model", "lsmt"), 4, "unknown model 'lsmt'; did you mean 'lstm'?"),
@@ -165,6 +164,7 @@ def test_interrupted_and_resumed(verb: Verb, candles: str, home: Path, monkeypat
         (("--resume", "latest", "--epochs", "9"), 2, "--resume goes on with what the run was begun with"),
         (("--data", "BTC_USDT-1h.csv", "--strategy", "größe"), 2, "wanted a word"),
         (("--data", "BTC_USDT-1h.csv", "--strategy", "_mine"), 2, "wanted a word"),
+        (("--data", "BTC_USDT-1h.csv", "--strategy", "trm_mine"), 2, "those of `train-trm`'s selectors"),
         (("--data", "BTC_USDT-1h.csv", "--strategy", "x" * 61), 2, "wanted a word"),
         (("--data", "BTC_USDT-1h.csv", "--seed", "-1"), 2, "--seed"),
         (("--data", "BTC_USDT-1h.csv", "--timerange", "20240101-20240121"), 1, "too few to calibrate on"),

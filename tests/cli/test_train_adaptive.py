@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import Verb, parsed
 from tests.training.forecasting import swinging
+from trading_bot.bootstrap.strategies import chosen_strategies
 from trading_bot.cli import demo_adaptive_loss
 from trading_bot.features.table import INDICATORS, column_names
 from trading_bot.market_data.candle_writing import FORMATS
+from trading_bot.settings import load_settings
+from trading_bot.trading.neural_forecast import NeuralForecast
+from trading_bot.trading.strategy import read_latest, read_signals
 from trading_bot.training.adaptive_loss_run import OHLCV
 from trading_bot.training.forecaster import Forecaster
+from trading_bot.training.prepared_data import prepare_data
 
 QUICK = ("--epochs", "12", "--batch_size", "64", "--patience", "12")  # 120 steps: 100, and a few that adapt
 
@@ -40,9 +46,52 @@ def test_from_a_file_to_a_folder(verb: Verb, candles: str, home: Path) -> None:
     assert sum(report["weights"].values()) == pytest.approx(1.0)
     forecaster = Forecaster.load(folder / "model.safetensors")
     assert tuple(forecaster.facts["features"]["names"]) == column_names(INDICATORS)
+    assert set(report["scores"]) == {"model", "zero", "mean", "persistence", "ridge"}
+    assert any(line.startswith("hit rate ") for line in told)
+    assert told[-1].startswith("registered  mine-")
     again = parsed(verb(*words, "--json"))
     assert again["weights"] == report["weights"], "a finished run is done anew, with the same bits"
     assert again["scores"]["model"] == report["scores"]["model"]
+    (listed,) = parsed(verb("models", "list", "--json"))
+    assert again["model"] == listed["id"], "… and is the same model, which is registered once"
+
+
+@pytest.mark.parametrize("data", ["BTC_USDT-1h.csv", "CRYPTEX", "CRYPTEX_ENHANCED_OPTIMIZED"])
+def test_what_was_registered_becomes_a_strategy(verb: Verb, candles: str, home: Path, data: str) -> None:
+    """With the 40 features, with open, high, low, close and volume alone, and with 20 chosen of the wide set."""
+    (home / "mine.yaml").write_text(f"market:\n  candles: {candles}\n  history: 1300\n")
+    words = ("train-adaptive", "-c", "mine.yaml", "--data", data, "--model_id", "mine", *QUICK, "--json")
+    told = parsed(verb(*words))
+    assert told["not_registered"] is None
+    shown = verb("models", "show", told["model"]).output
+    for hint in ("cnn (", "BTC/USDT 1h, 12 bars ahead", "loss comprehensive", "adaptation_strategy performance_based"):
+        assert hint in shown, hint
+    scores = parsed(verb("models", "show", told["model"], "--json"))["scores"]
+    assert scores["hit_rate"] == told["scores"]["model"]["hit_rate"]
+    assert scores["mae_zero"] == told["scores"]["zero"]["mae"]
+    assert "mine: " in verb("models", "promote", told["model"]).output
+    settings = load_settings((), {"strategies": ["mine"]}, {})
+    (network,) = [each for each in chosen_strategies(settings) if each.name == "mine"]
+    assert isinstance(network, NeuralForecast)
+    market = swinging(1800)  # 500 bars more, which it has not seen
+    latest = read_latest(network, market)
+    assert not latest.note
+    assert network.forecaster is not None
+    rows = prepare_data(market, 12, 30, network.forecaster.facts["features"]["names"])
+    forecast = network.forecaster.forecast(rows.X[-1:])
+    assert np.sign(forecast)[0] == read_signals(network, market[: int(rows.index[-1]) + 1]).side[-1] != 0
+
+
+def test_a_model_that_cannot_be_calibrated_is_not_registered(verb: Verb, candles: str, home: Path) -> None:
+    short = ("train-adaptive", "--data", candles, "--timerange", "20240101-20240122", "--adaptation_strategy", "cov",
+             "--epochs", "1", "--batch_size", "32")  # fmt: skip
+    told = verb(*short).output
+    assert "not registered, for it could not be a strategy: " in told
+    assert "forecasts are too few to calibrate on" in told
+    assert parsed(verb("models", "list", "--json")) == []
+    found = parsed(verb(*short, "--json"))
+    assert found["model"] is None
+    assert "too few to calibrate on" in found["not_registered"]
 
 
 def test_datasets_by_name(verb: Verb, candles: str, home: Path) -> None:
@@ -71,7 +120,10 @@ def test_an_unfinished_run_goes_on_only_as_it_was_begun(verb: Verb, candles: str
         (("--adaptation_strategy", "performance"), 1, "did you mean 'performance_based'"),
         (("--llm_path", "x"), 2, "--llm-path is for --model time_llm"),
         (("--model", "cnm"), 4, "did you mean 'cnn'"),
-        (("--model_id", "a/b"), 1, "can name a file"),
+        (("--llm", "none"), 2, "--llm is for --model time_llm"),
+        (("--model", "time_llm", "--llm", "none", "--llm_path", "x"), 2, "leave out --llm-path"),
+        (("--model", "time_llm", "--llm", "some"), 2, "'some' is not one of 'backbone', 'attention', 'none'"),
+        (("--model_id", "a/b"), 2, "--model-id: found 'a/b', wanted a word"),
         (("--feature_selection_config", "none.json"), 4, "none.json"),
         (("--timerange", "20240101-20240112"), 1, "load more"),
     ],

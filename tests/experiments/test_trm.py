@@ -8,9 +8,9 @@ import pytest
 
 from tests.training.forecasting import swinging
 from trading_bot.errors import StrategyError, TrainingError
-from trading_bot.experiments import trm
 from trading_bot.experiments.trm import main
 from trading_bot.market_data.candle_writing import FORMATS
+from trading_bot.training import trm_evaluation
 
 STRATEGIES = Path(__file__).parents[2] / "strategies"
 
@@ -35,7 +35,9 @@ def test_the_page_can_be_had_again(tmp_path: Path, flags: list[str], monkeypatch
         assert words in page, words
     assert "null result" in page, "one batch of four windows shows nothing"
     assert (tmp_path / "page/trm.png").read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setattr(trm, "walk_forward_trm", lambda *_: pytest.fail("seeds are not done again"))
+    assert "| TRM, seed 1 |" in page.split("## Its probabilities")[1], "log loss of each seed"
+    assert "| class shares of the training rows |" in page
+    monkeypatch.setattr(trm_evaluation, "fit_trm", lambda *_: pytest.fail("fits are not done again"))
     main(flags)
     assert (tmp_path / "page/trm.md").read_text() == page
 

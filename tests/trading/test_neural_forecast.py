@@ -32,6 +32,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "lstm": {"hidden": 4, "dense": 4},
     "attention": {"width": 8, "heads": 2, "layers": 1, "feed_forward": 8, "dense": 4},
     "ensemble": {},
+    "time_llm": {"llm": "attention", "width": 8, "heads": 2},
 }
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from trading_bot.cli.options import data_option
+
 if TYPE_CHECKING:
     from trading_bot.domain.market import Candles
     from trading_bot.settings import Settings
@@ -23,7 +25,7 @@ class Listed(click.Command):
     """Takes `--seeds 1 42 123`, as well as the option again for each, and `--batch_size` for `--batch-size`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        lists = {name for each in self.params if each.name in ("seeds", "arms") for name in each.opts}
+        lists = {name for each in self.params if each.name in ("seeds", "arms", "combinations") for name in each.opts}
         spread: list[str] = []
         option, alone = "", False
         for word in map(_dashed, args):
@@ -72,7 +74,7 @@ def task_options(epochs: int) -> Decorator:
     return several(
         click.option("--task", type=click.Choice(["market", "cifar10"]), default="market", show_default=True,
                      help="Forecast returns, or tell images apart."),
-        DATA,
+        data_option,
         HORIZON,
         whole("--subset", default=5_000, least=2, words="Images of CIFAR-10 to train on and choose by."),
         whole("--epochs", default=epochs, words="Epochs of each run."),
@@ -81,16 +83,17 @@ def task_options(epochs: int) -> Decorator:
         click.option("--lr", "--learning-rate", "learning_rate", metavar="RATE",
                      type=click.FloatRange(min=0, min_open=True),
                      help="Learning rate. [default: 0.0001 of the market, 0.001 of the images]"),
+        whole("--calibration", default=50, words="Steps of equal weights first, for the scales."),
+        whole("--frequency", default=50, words="Steps between decisions of a monitor."),
         click.option("--monitor", type=_FILE, metavar="FILE", help="A loss monitor. [default: the shipped one]"),
         click.option("--controller", type=_FILE, metavar="FILE", help="A controller. [default: the shipped one]"),
     )  # fmt: skip
 
 
 _FILE = click.Path(path_type=Path)
-DATA = click.option("--data", metavar="FILE|PAIR", help="Candle file or pair. [default: the first pair configured]")
 HORIZON = whole("--horizon", default=12, words="Bars ahead.")
 BUDGET_OPTIONS = several(
-    DATA,
+    data_option,
     HORIZON,
     whole("--folds", default=5, words="Walk-forward folds."),
     whole("--epochs", default=12, words="Epochs of a fit."),
@@ -115,15 +118,9 @@ def quietly() -> Iterator[None]:
 
 def candles_of(settings: Settings, name: str | None) -> tuple[Candles, str, str]:
     """The candles, what they are in words, and the SHA-256 of their file or, of a pair, of their numbers."""
-    from trading_bot.bootstrap import load_market
-    from trading_bot.cli.train import training_candles
-    from trading_bot.exchange.config import LOCAL
+    from trading_bot.cli.train import first_pair, training_candles
 
-    if name is None:
-        pairs = settings.exchange.pair_whitelist
-        if not pairs and settings.exchange.name == LOCAL:
-            pairs = tuple(load_market(settings)[0])
-        name = pairs[0]
+    name = name or first_pair(settings)
     candles = training_candles(settings, name)
     path = Path(name)
     content = path.read_bytes() if path.is_file() else candles.time.tobytes() + candles.close.tobytes()
@@ -138,7 +135,7 @@ def command_line(verb: str, data: str | None, seeds: Sequence[int]) -> str:
     words = ["trading-bot", "experiment", verb, *(["--data", data] if data else [])]
     for each in ctx.command.params:
         name = each.name or ""
-        if name in ("data", "seeds", "output", "work", "page_only", "as_json", "config", "db_url", "verbose"):
+        if name in ("data", "seeds", "output", "folder", "work", "page_only", "as_json", "config", "db_url", "verbose"):
             continue
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             value = ctx.params[name]

@@ -36,7 +36,8 @@ _COLUMNS = (
 def models() -> None:
     """Trained models: each is a candidate, a strategy's champion (the one in use), retired or rejected.
 
-    A network is a strategy of its own; a meta-label model, which the daemon trains, judges the signals of another one.
+    A network is a strategy of its own; a meta-label model, which the daemon trains, judges the signals of another one;
+    a selector, which `train-trm` trains, weighs the strategies of one market where ensemble.method is trm.
 
     \b
     Example: trading-bot models list
@@ -150,7 +151,7 @@ def show_model(settings: Settings, model_id: str, as_json: bool) -> None:
     \b
     Example: trading-bot models show neural_forecast-20240131
     """
-    from trading_bot.learn.model_registry import is_meta_label, named
+    from trading_bot.learn.model_registry import is_meta_label, is_selector, named
     from trading_bot.storage.store import open_readonly
 
     with closing(open_readonly(settings.database_url)) as store:
@@ -158,12 +159,13 @@ def show_model(settings: Settings, model_id: str, as_json: bool) -> None:
     if as_json:
         show.print_json(version)
         return
+    about = _about_meta_label if is_meta_label(version) else _about_selector if is_selector(version) else _about_network
     for label, value in (
         ("Model", f"{version.id} of {version.strategy}"),
         ("Status", _status(version)),
         ("Created", show.text(version.created)),
         ("Replaced", version.parent or "none"),
-        *(_about_meta_label(version) if is_meta_label(version) else _about_network(version)),
+        *about(version),
         ("In use since", show.bar(version.activated_at_bar)),
         ("Checkpoint", f"sha256 {version.sha256}"),
     ):
@@ -249,6 +251,7 @@ def _about_network(version: ModelVersion) -> Sequence[tuple[str, str]]:
     config, scores, features = version.config, version.scores, version.features
     return (
         ("Network", _sizes(config.get("model") or {})),
+        *((("Reads with", config["language_model"]),) if "language_model" in config else ()),
         ("Forecasts", f"{config.get('symbol')} {config.get('timeframe')}, {config.get('horizon')} bars ahead"),
         ("Trained on", _trained_on(version)),
         ("Features", f"{len(features.get('names', []))} in windows of {features.get('length')} bars"),
@@ -273,6 +276,23 @@ def _about_meta_label(version: ModelVersion) -> Sequence[tuple[str, str]]:
     )  # fmt: skip
 
 
+def _about_selector(version: ModelVersion) -> Sequence[tuple[str, str]]:
+    config, scores, features = version.config, version.scores, version.features
+    return (
+        ("Network", _sizes(config.get("model") or {})),
+        ("Weighs", f"{', '.join(config.get('strategies', [])) or '-'} on {config.get('symbol')} "
+                   f"{config.get('timeframe')}, by what pays over {config.get('horizon')} bars"),
+        ("Trained on", _trained_on(version)),
+        ("Features", f"{len(features.get('names', []))} in windows of {features.get('length')} bars"),
+        ("Training", _sizes(config.get("training") or {})),
+        ("Accuracy", _interval(scores, "accuracy") or "-"),
+        ("Earned", f"{_interval(scores, 'pnl', '+.3%') or '-'} a choice, after costs"),
+        ("Log loss", f"{show.text(scores.get('log_loss'))}, that of the training's class shares "
+                     f"{show.text(scores.get('log_loss_shares'))}"),
+        ("Verdict", str(scores.get("verdict", "-"))),
+    )  # fmt: skip
+
+
 def _trained_on(version: ModelVersion) -> str:
     first, last = (show.bar(version.config.get(name)) for name in ("trained_from", "trained_until"))
     return f"{first} to {last}, candles {version.data_hash}"
@@ -280,16 +300,22 @@ def _trained_on(version: ModelVersion) -> str:
 
 def _taken_up(version: ModelVersion) -> str:
     """When a change of champion reaches a daemon."""
-    from trading_bot.learn.model_registry import is_meta_label
+    from trading_bot.learn.model_registry import is_meta_label, is_selector
 
     if is_meta_label(version):
         return "a running daemon takes that up within a second, from the next bar"
-    return "a running daemon uses it from its next start"
+    where = ", where ensemble.method is trm" if is_selector(version) else ""
+    return f"a running daemon uses it from its next start{where}"
 
 
 def _networks_only(version: ModelVersion) -> None:
-    from trading_bot.learn.model_registry import is_meta_label
+    from trading_bot.learn.model_registry import is_meta_label, is_selector
 
+    if is_selector(version):
+        raise TradingBotError(
+            f"{version.id} is a selector of strategies, wanted a network that forecasts; `trading-bot models show "
+            f"{version.id}` has its scores"
+        )
     if is_meta_label(version):
         raise TradingBotError(
             f"{version.id} is a meta-label model, wanted a network: the daemon compares such models itself when it "
@@ -304,6 +330,8 @@ def _status(version: ModelVersion) -> str:
 def _sizes(values: Mapping[str, Any]) -> str:
     name = values.get("name") or values.get("model")
     rest = ", ".join(f"{key} {value}" for key, value in values.items() if key not in ("name", "model", "sizes"))
+    if name is None and rest:
+        return rest
     return f"{name} ({rest})" if rest else str(name)
 
 
@@ -332,8 +360,13 @@ def _gain(scores: Mapping[str, Any]) -> str | None:
     return show.percent(gain) + (f" ({interval[0]:+.2%} to {interval[1]:+.2%})" if interval else "")
 
 
-def _hit_rate(scores: Mapping[str, Any]) -> str | None:
-    rate, interval = scores.get("hit_rate"), scores.get("hit_rate_interval")
-    if rate is None:
+def _interval(scores: Mapping[str, Any], name: str, form: str = ".1%") -> str | None:
+    """A share with its interval."""
+    value, interval = scores.get(name), scores.get(f"{name}_interval")
+    if value is None:
         return None
-    return f"{rate:.1%}" + (f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval else "")
+    return f"{value:{form}}" + (f" ({interval[0]:{form}} to {interval[1]:{form}})" if interval else "")
+
+
+def _hit_rate(scores: Mapping[str, Any]) -> str | None:
+    return _interval(scores, "hit_rate")

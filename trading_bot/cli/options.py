@@ -29,6 +29,9 @@ verbose_option = click.option(
     "-v", "--verbose", count=True, expose_value=False, callback=_remember_verbosity,
     help="More on the console; -vv shows where an error came from.",
 )  # fmt: skip
+data_option = click.option(
+    "--data", metavar="FILE|PAIR", help="Candle file or pair. [default: the first pair configured]"
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 last_option = click.option(
     "--last", type=click.IntRange(min=0), default=20, show_default=True, help="How many; 0: all."

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,9 @@ import click
 from click.core import ParameterSource
 
 from trading_bot.cli import show
-from trading_bot.cli.options import configured, json_option, timerange_option
+from trading_bot.cli.language_model import language_model_options, language_model_sizes
+from trading_bot.cli.options import configured, data_option, json_option, timerange_option
+from trading_bot.cli.registering import check_database, check_name, register_candidate
 from trading_bot.errors import ConfigurationError, StorageError
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 _COLUMNS = ("forecast", "rows>", "MAE>", "RMSE>", "skill>", "hit rate>", "95 % interval", "correlation>")
 
 _WHAT = (
-    click.option("--data", metavar="FILE|PAIR", help="Candle file, or a pair of the configuration."),
-    click.option("--model", default="cnn", show_default=True, help="lstm, cnn, attention or ensemble."),
+    data_option,
+    click.option("--model", default="cnn", show_default=True, help="lstm, cnn, attention, ensemble or time_llm."),
+    language_model_options,
     click.option("--loss", default="huber", show_default=True, help="Such as mse, huber, sharpe, financial, MADL."),
     click.option("--horizon", type=click.IntRange(min=1), default=12, show_default=True, help="Bars ahead."),
     click.option("--length", type=click.IntRange(min=1), default=30, show_default=True, help="Bars in a window."),
@@ -84,7 +85,6 @@ def train(ctx: click.Context, /, settings: Settings, as_json: bool, **given: Any
     \b
     Example: trading-bot train --model lstm --data candles/BTC_USDT-1h.csv.gz --walk-forward 5
     """
-    from trading_bot.storage.store import open_store
     from trading_bot.training.run import begin_run, execute, fits_of, open_run, own_candles
     from trading_bot.training.tensorboard_log import load_tensorboard
 
@@ -92,14 +92,14 @@ def train(ctx: click.Context, /, settings: Settings, as_json: bool, **given: Any
     if given["tensorboard"]:
         load_tensorboard()  # that it is missing should be told before the training
     if given["resume"] is not None:
-        _refuse_changes(ctx)
+        refuse_changes(ctx)
         run = open_run(root, given["resume"])
         candles = own_candles(run, _candles(settings, run.config))
     else:
-        config = _config(given)
+        config = _config({**given, "data": given["data"] or first_pair(settings)})
         candles = _candles(settings, config)
         run = begin_run(root, config, candles)
-    open_store(settings.database_url).close()  # … and that the database cannot be written too
+    check_database(settings)
     if not as_json:
         click.echo(f"run {run.id}: {len(candles):,} candles of {candles.symbol} {candles.timeframe}, "
                    f"{fits_of(run.config)} fits of at most {run.config.fit.epochs} epochs")  # fmt: skip
@@ -113,12 +113,13 @@ def train(ctx: click.Context, /, settings: Settings, as_json: bool, **given: Any
     version = _register(settings, result)
     if as_json:
         scores = {arm: each.as_json() for arm, each in result.scores.items()}
-        show.print_json({"run": run.id, "folder": str(run.folder), "model": version.id, "scores": scores})
+        show.print_json({"run": run.id, "folder": str(run.folder), "model": version.id,
+                         "language_model": result.forecaster.label, "scores": scores})  # fmt: skip
     else:
         _print(result, version)
 
 
-def _refuse_changes(ctx: click.Context) -> None:
+def refuse_changes(ctx: click.Context) -> None:
     """A run goes on as it was begun: a flag that says otherwise must not be ignored."""
     for option in ctx.command.params:
         given = ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
@@ -131,14 +132,12 @@ def _config(given: Mapping[str, Any]) -> RunConfig:
     from trading_bot.training.fitting import FitConfig
     from trading_bot.training.run import RunConfig
 
-    if not given["data"]:
-        raise click.UsageError("--data is missing; wanted a candle file or a pair, such as --data BTC/USDT")
-    if not re.fullmatch(r"[A-Za-z]\w{0,59}", given["strategy"], re.ASCII):  # it becomes part of a file's name
-        raise click.BadParameter(f"--strategy: found {given['strategy']!r}, wanted a word such as neural_forecast")
+    check_name("--strategy", given["strategy"])
     features = None
     if given["selection"] is not None:
         selector = load(given["selection"])
         features = tuple(str(name) for name in selector.get_feature_names_out())
+    sizes = language_model_sizes(given)
     how = {name: given[name] for name in _HOW_NAMES if given[name] is not None}
     return RunConfig(
         source=given["data"],
@@ -148,7 +147,7 @@ def _config(given: Mapping[str, Any]) -> RunConfig:
         features=features,
         folds=given["folds"],
         strategy=given["strategy"],
-        fit=replace(FitConfig(model=given["model"].lower(), loss=given["loss"]), **how),
+        fit=replace(FitConfig(model=given["model"].lower(), sizes=sizes, loss=given["loss"]), **how),
     )
 
 
@@ -161,6 +160,15 @@ def _candles(settings: Settings, config: RunConfig) -> Candles:
     first = 0 if start is None else int(candles.time.searchsorted(start))
     last = len(candles) if end is None else int(candles.time.searchsorted(end))
     return candles[first:last]
+
+
+def first_pair(settings: Settings) -> str:
+    """The configuration's first pair; of the local exchange, if none are named there, the first of its market."""
+    from trading_bot.bootstrap import load_market
+    from trading_bot.exchange.config import LOCAL
+
+    pairs = settings.exchange.pair_whitelist
+    return pairs[0] if pairs or settings.exchange.name != LOCAL else next(iter(load_market(settings)[0]))
 
 
 def training_candles(settings: Settings, name: str) -> Candles:
@@ -210,49 +218,42 @@ def _replayed(settings: Settings, candles: Candles) -> int:
 
 
 def _register(settings: Settings, result: RunResult) -> ModelVersion:
-    """Keep the model as a candidate: a row in the database, its checkpoint in the data directory."""
-    from trading_bot.domain.models import ModelStatus, ModelVersion
-    from trading_bot.learn.model_registry import models_folder, register
-    from trading_bot.storage.store import open_store
-
+    """Keep the model as a candidate."""
     facts = result.forecaster.facts
-    version = ModelVersion(
-        id=f"{result.run.config.strategy}-{result.run.id}",
-        strategy=result.run.config.strategy,
-        status=ModelStatus.CANDIDATE,
-        created=datetime.fromisoformat(facts["created"]),
-        parent=None,
-        sha256=result.sha256,
-        data_hash=facts["data_hash"],
-        features=facts["features"],
-        config={
-            "model": facts["model"],
-            **{name: facts[name] for name in ("symbol", "timeframe", "horizon", "trained_from", "trained_until")},
-            "loss": facts["training"]["loss"],
-            "training": facts["training"],
-        },
-        scores={**result.scores["model"].as_json(), "mae_zero": result.scores["zero"].mae},
-    )
-    with closing(open_store(settings.database_url)) as store:
-        register(store, models_folder(settings.data_dir), version, result.checkpoint)
-    return version
+    scores = {**result.scores["model"].as_json(), "mae_zero": result.scores["zero"].mae}
+    return register_candidate(
+        settings, result.checkpoint, facts, scores,
+        name=result.run.config.strategy, run=result.run.id, more={"loss": facts["training"]["loss"]},
+    )  # fmt: skip
 
 
 def _print(result: RunResult, version: ModelVersion) -> None:
+    config = result.run.config
+    print_scores(result.scores, f"forecasts {config.horizon} bars ahead of rows never trained on, {config.folds} folds")
+    if config.features is not None:
+        click.echo("the features were chosen beforehand: if on candles judged here, these scores are too good")
+    click.echo(f"curves      {result.run.folder / 'curves.png'}")
+    click.echo(f"checkpoint  {result.checkpoint}")
+    print_registered(version)
+
+
+def print_scores(scores: Mapping[str, Score], title: str) -> None:
+    """Each arm's scores as a table, and what they carry in words."""
     rows = []
-    for arm, each in result.scores.items():
+    for arm, each in scores.items():
         low, high = each.hit_rate_interval or (None, None)
         interval = "-" if low is None else f"{low:.1%} to {high:.1%}"
         rate = None if each.hit_rate is None else f"{each.hit_rate:.1%}"
         rows.append((arm, each.rows, f"{each.mae:.5f}", f"{each.rmse:.5f}", f"{each.skill:+.2%}", rate, interval,
                      each.correlation))  # fmt: skip
-    config = result.run.config
-    show.table(_COLUMNS, rows, f"forecasts {config.horizon} bars ahead of rows never trained on, {config.folds} folds")
-    click.echo(verdict(result.scores))
-    if config.features is not None:
-        click.echo("the features were chosen beforehand: if on candles judged here, these scores are too good")
-    click.echo(f"curves      {result.run.folder / 'curves.png'}")
-    click.echo(f"checkpoint  {result.checkpoint}")
+    show.table(_COLUMNS, rows, title)
+    click.echo(verdict(scores))
+
+
+def print_registered(version: ModelVersion) -> None:
+    """What was kept, and what is next."""
+    if label := version.config.get("language_model"):
+        click.echo(f"reads with  {label}")
     click.echo(f"registered  {version.id}; `trading-bot models promote {version.id}` makes it a strategy")
 
 

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trading_bot.cli import show
+from trading_bot.cli.language_model import language_model_options, language_model_sizes
 from trading_bot.cli.options import configured, json_option, timerange_option
-from trading_bot.cli.train import training_candles
+from trading_bot.cli.registering import check_database, check_name, register_candidate
+from trading_bot.cli.train import first_pair, print_registered, print_scores, training_candles
 
 if TYPE_CHECKING:
     from trading_bot.domain.market import Candles
+    from trading_bot.domain.models import ModelVersion
     from trading_bot.settings import Settings
     from trading_bot.training.adaptive_loss_run import AdaptiveRun, AdaptiveRunConfig
 
@@ -34,9 +37,10 @@ _SAME = {"token_normalize_func": lambda token: token.replace("_", "-")}  # --los
               "CRYPTEX_ENHANCED_OPTIMIZED: the best 20 of the wide features; a file or pair: the 40.")  # fmt: skip
 @click.option("--feature-selection-config", "selection", type=click.Path(path_type=Path), metavar="FILE",
               help="Features chosen earlier.")  # fmt: skip
-@click.option("--model", default="cnn", show_default=True, help="Such as cnn, lstm, attention, time_llm.")
-@click.option("--llm-path", metavar="DIR", help="Directory of a language model, for time_llm.")
-@click.option("--model-id", default="adaptive", show_default=True, metavar="NAME", help="Name of the run's folder.")
+@click.option("--model", default="cnn", show_default=True, help="lstm, cnn, attention, ensemble or time_llm.")
+@language_model_options
+@click.option("--model-id", default="adaptive", show_default=True, metavar="NAME",
+              help="Name of the run's folder and, if promoted, in the ensemble.")  # fmt: skip
 @click.option("--horizon", type=click.IntRange(min=1), default=12, show_default=True, help="Bars ahead.")
 @click.option("--length", type=click.IntRange(min=1), default=30, show_default=True, help="Bars in a window.")
 @click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True)
@@ -54,8 +58,9 @@ def train_adaptive(settings: Settings, as_json: bool, **given: Any) -> None:
 
     Progress is judged by the mean error in units of the target's spread, which does not move with the weights; the
     newest fifth of the data is not trained on and judges the result. Everything is kept in logs/adaptive/NAME: the
-    model, losses and weights as a table and as pictures. Ctrl-C or a kill loses at most an epoch: the same command goes
-    on from there. Options may be written with dashes or underscores.
+    model, losses and weights as a table and as pictures. The model is registered as a candidate: `trading-bot models
+    promote` makes it a strategy. Ctrl-C or a kill loses at most an epoch: the same command goes on from there. Options
+    may be written with dashes or underscores.
 
     \b
     Example: trading-bot train-adaptive --loss_combination trading_focused --data candles/BTC_USDT-1h.csv.gz
@@ -65,6 +70,7 @@ def train_adaptive(settings: Settings, as_json: bool, **given: Any) -> None:
     config = _config(given)
     candles = _candles(settings, config, given["timerange"])
     root: Path = given["runs"] or settings.logfile.parent / "adaptive"
+    check_database(settings)
     if not as_json:
         click.echo(f"{config.model_id}: {len(candles):,} candles of {candles.symbol} {candles.timeframe}, "
                    f"{config.model}, {config.loss.combination}, {config.loss.adaptation_strategy}")  # fmt: skip
@@ -74,12 +80,15 @@ def train_adaptive(settings: Settings, as_json: bool, **given: Any) -> None:
     except KeyboardInterrupt:
         click.echo("interrupted; the same command goes on from the last whole epoch", err=True)
         raise
+    version = _register(settings, config, run)
     if as_json:
         scores = {arm: each.as_json() for arm, each in run.scores.items()}
-        show.print_json({"folder": str(run.folder), "features": run.features, "steps": run.steps, "scores": scores,
+        show.print_json({"folder": str(run.folder), "model": None if version is None else version.id,
+                         "not_registered": run.uncalibrated or None, "language_model": run.forecaster.label,
+                         "features": run.features, "steps": run.steps, "scores": scores,
                          **run.results.as_json()})  # fmt: skip
     else:
-        _print(run)
+        _print(config, run, version)
 
 
 def _config(given: Mapping[str, Any]) -> AdaptiveRunConfig:
@@ -87,8 +96,8 @@ def _config(given: Mapping[str, Any]) -> AdaptiveRunConfig:
     from trading_bot.training.adaptive_loss import AdaptiveLossConfig
     from trading_bot.training.adaptive_loss_run import CHOSEN, DATASETS, OHLCV, AdaptiveRunConfig
 
-    if given["llm_path"] is not None and given["model"].lower() != "time_llm":
-        raise click.UsageError(f"--llm-path is for --model time_llm, not {given['model']}; leave it out")
+    check_name("--model-id", given["model_id"])
+    sizes = language_model_sizes(given)
     name = given["data"].upper()
     features: tuple[str, ...] | None = OHLCV if name == DATASETS[0] else None
     if given["selection"] is not None:
@@ -103,7 +112,7 @@ def _config(given: Mapping[str, Any]) -> AdaptiveRunConfig:
             performance_window=given["performance_window"],
         ),
         model=given["model"].lower(),
-        sizes={} if given["llm_path"] is None else {"llm_path": given["llm_path"]},
+        sizes=sizes,
         features=features,
         select=CHOSEN if name == DATASETS[1] and features is None else 0,
         **{each: given[each] for each in _HOW},
@@ -114,20 +123,33 @@ _HOW = ("horizon", "length", "epochs", "batch_size", "learning_rate", "patience"
 
 
 def _candles(settings: Settings, config: AdaptiveRunConfig, timerange: tuple[int | None, int | None]) -> Candles:
-    from trading_bot.bootstrap import load_market
     from trading_bot.training.adaptive_loss_run import DATASETS
 
     name = config.source
-    if name in DATASETS:
-        pairs = settings.exchange.pair_whitelist or tuple(load_market(settings)[0])
-        name = pairs[0]
-    candles = training_candles(settings, name)
+    candles = training_candles(settings, first_pair(settings) if name in DATASETS else name)
     start, end = timerange
     first = 0 if start is None else int(candles.time.searchsorted(start))
     return candles[first : len(candles) if end is None else int(candles.time.searchsorted(end))]
 
 
-def _print(run: AdaptiveRun) -> None:
+def _register(settings: Settings, config: AdaptiveRunConfig, run: AdaptiveRun) -> ModelVersion | None:
+    """Keep the model as a candidate under an id that its bytes make: the same training again is the same model.
+
+    None if it could not be a strategy: one that was never calibrated would have no opinion.
+    """
+    from trading_bot.training.checkpoint_file import file_sha256
+
+    if run.uncalibrated:
+        return None
+    facts = run.forecaster.facts
+    scores = {**run.scores["model"].as_json(), "mae_zero": run.scores["zero"].mae}
+    return register_candidate(
+        settings, run.checkpoint, facts, scores,
+        name=config.model_id, run=file_sha256(run.checkpoint)[:12], more={"loss": facts["training"]["loss"]},
+    )  # fmt: skip
+
+
+def _print(config: AdaptiveRunConfig, run: AdaptiveRun, version: ModelVersion | None) -> None:
     results = run.results
     rows = [(name, f"{weight:.3f}", f"{results.scales[name]:.4g}", results.skipped[name])
             for name, weight in results.weights.items()]  # fmt: skip
@@ -135,11 +157,12 @@ def _print(run: AdaptiveRun) -> None:
     print_effectiveness(results.effectiveness)
     for first, second, cosine in results.redundant:
         click.echo(f"{first} and {second} pull the same way (cosine {cosine:.3f}); one of them may go")
-    model, zero = run.scores["model"], run.scores["zero"]
-    low, high = model.skill_interval
-    click.echo(f"on {model.rows} newer rows: mean error {model.mae:.5f}, without a forecast {zero.mae:.5f}; "
-               f"skill {model.skill:+.2%} ({low:+.2%} to {high:+.2%})")  # fmt: skip
+    print_scores(run.scores, f"forecasts {config.horizon} bars ahead of the newest rows, never trained on")
     click.echo(f"kept in     {run.folder}")
+    if version is not None:
+        print_registered(version)
+    else:
+        click.echo(f"not registered, for it could not be a strategy: {run.uncalibrated}")
 
 
 def print_effectiveness(found: Any) -> None:

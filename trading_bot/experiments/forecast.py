@@ -18,13 +18,13 @@ from pathlib import Path
 from trading_bot.domain.market import Candles
 from trading_bot.experiments.forecast_report import Findings, ModelFindings, write
 from trading_bot.market_data.candle_files import read
-from trading_bot.models.registry import MODELS
 from trading_bot.training.evaluation import splits_of, walk_forward
 from trading_bot.training.fitting import FitConfig, Watcher, check_config, check_rows
 from trading_bot.training.forecaster import describe_features
 from trading_bot.training.prepared_data import PreparedData, prepare_data
 
 DATA = Path("../shared/data/BTC_USDT-1h.csv.gz")
+NETWORKS = ("lstm", "cnn", "attention", "ensemble")  # Time-LLM needs an extra, and has a page of its own
 
 
 def judge(
@@ -36,13 +36,13 @@ def judge(
         evaluations = []
         for seed in range(seeds):
             fit = dataclasses.replace(config, model=model, seed=seed)
-            folder = work / f"{model}-{seed}-{_key(data, fit, folds)}"
-            evaluations.append(walk_forward(data, fit, folds, folder, _told(model, seed)))
+            folder = work / f"{model}-{seed}-{key_of(data, fit, folds)}"
+            evaluations.append(walk_forward(data, fit, folds, folder, told(f"{model} seed {seed}")))
         found.append(ModelFindings(model, tuple(evaluations)))
     return tuple(found)
 
 
-def _key(data: PreparedData, fit: FitConfig, folds: int) -> str:
+def key_of(data: PreparedData, fit: FitConfig, folds: int) -> str:
     """So that folds of other data or settings are not taken for these."""
     what = [fit.as_json(), folds, data.horizon, describe_features(data.names, data.length)]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
@@ -50,9 +50,11 @@ def _key(data: PreparedData, fit: FitConfig, folds: int) -> str:
     return digest.hexdigest()[:10]
 
 
-def _told(model: str, seed: int) -> Watcher:
+def told(what: str) -> Watcher:
+    """A line for each epoch, on a terminal in the place of the one before."""
+
     def tell(fit: str, epoch: int, values: Mapping[str, float]) -> None:
-        text = f"{model} seed {seed}  {fit}  epoch {epoch + 1}  val {values['val_loss']:.4g}  {values['seconds']:.1f} s"
+        text = f"{what}  {fit}  epoch {epoch + 1}  val {values['val_loss']:.4g}  {values['seconds']:.1f} s"
         print(f"\r\033[K{text}" if sys.stderr.isatty() else text, end="" if sys.stderr.isatty() else "\n",
               file=sys.stderr, flush=True)  # fmt: skip
 
@@ -64,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m trading_bot.experiments.forecast", description=__doc__)
     parser.add_argument("--data", type=Path, default=DATA, help="candle file")
     parser.add_argument("--output", type=Path, default=Path("docs/evidence"), help="folder for page and picture")
-    parser.add_argument("--models", default=",".join(MODELS), help="which, separated by commas")
+    parser.add_argument("--models", default=",".join(NETWORKS), help="which, separated by commas")
     parser.add_argument("--horizon", type=int, default=12, help="bars ahead")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=1, help="initialisations and data orders of each fit")

@@ -2,8 +2,8 @@
 
 In each fold the network learns from the past which of eight ways to trade paid over the next bars, then chooses in the
 fold, every `--horizon` bars, beside two that always choose the same: the majority class of its training rows and the
-class that earned most in them. Measures are fixed: accuracy, macro-F1 and what the chosen class earned after costs.
-Finished seeds are kept, so a run that was stopped goes on.
+class that earned most in them. Measures are fixed: accuracy, macro-F1, what the chosen class earned after costs, and
+the log loss of its probabilities. Finished fits are kept, so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from trading_bot.domain.market import Candles
-from trading_bot.durable import replacing
 from trading_bot.experiments.trm_report import TRMFindings, write
 from trading_bot.market_data.candle_files import read
 from trading_bot.trading.strategy import load_strategies, read_signals
 from trading_bot.training.fitting import Watcher
 from trading_bot.training.forecaster import describe_features
-from trading_bot.training.history import TrainingHistory
-from trading_bot.training.trm_evaluation import TRMEvaluation, TRMFold, check_folds, walk_forward_trm
+from trading_bot.training.trm_evaluation import TRMEvaluation, check_folds, walk_forward_trm
 from trading_bot.training.trm_labels import STRATEGIES, TRMData, prepare_trm_data
 from trading_bot.training.trm_trainer import TRMFitConfig
 
@@ -36,37 +32,12 @@ DATA = Path("../shared/data/BTC_USDT-1h.csv.gz")
 
 
 def judge(data: TRMData, config: TRMFitConfig, folds: int, seeds: int, work: Path) -> tuple[TRMEvaluation, ...]:
-    """An evaluation with every seed; those that are in `work` already are read from there."""
+    """An evaluation with every seed; folds that are in `work` already are read from there."""
     found = []
     for seed in range(seeds):
         fit = dataclasses.replace(config, seed=seed)
-        kept = work / f"trm-{seed}-{_key(data, fit, folds)}.json"
-        if not kept.exists():
-            evaluation = walk_forward_trm(data, fit, folds, _told(seed))
-            work.mkdir(parents=True, exist_ok=True)
-            with replacing(kept) as file:
-                file.write(json.dumps([_as_json(fold) for fold in evaluation.folds]).encode())
-        parts = json.loads(kept.read_text(encoding="utf-8"))
-        found.append(TRMEvaluation(data, tuple(_fold(part) for part in parts)))
+        found.append(walk_forward_trm(data, fit, folds, _told(seed), work / f"trm-{seed}-{_key(data, fit, folds)}"))
     return tuple(found)
-
-
-def _as_json(fold: TRMFold) -> dict[str, Any]:
-    return {
-        **{name: getattr(fold, name) for name in ("number", "trained", "threshold", "history")},
-        "held": fold.held.tolist(),
-        "steps": fold.steps.tolist(),
-        "chosen": {arm: each.tolist() for arm, each in fold.chosen.items()},
-    }
-
-
-def _fold(kept: Mapping[str, Any]) -> TRMFold:
-    rows = {name: np.array(kept[name], np.int64) for name in ("held", "steps")}
-    chosen = {arm: np.array(each, np.int64) for arm, each in kept["chosen"].items()}
-    return TRMFold(
-        kept["number"], kept["trained"], rows["held"], chosen, rows["steps"], kept["threshold"],
-        TrainingHistory(kept["history"]),
-    )  # fmt: skip
 
 
 def _key(data: TRMData, fit: TRMFitConfig, folds: int) -> str:
@@ -98,10 +69,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--shorting", action="store_true", help="let class 2 and the strategies go short")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=2, help="initialisations and data orders of each fit")
-    parser.add_argument("--batches", type=int, default=40, help="of a fit, each with up to N_sup updates")
+    parser.add_argument("--batches", type=int, default=default.batches, help="of a fit, each with up to N_sup updates")
     parser.add_argument("--batch-size", type=int, default=default.batch_size)
     parser.add_argument("--halt-target", default=default.halt_target, help="seed, correct or no_gain")
-    parser.add_argument("--work", type=Path, default=Path("logs/runs/trm-evidence"), help="where seeds are kept")
+    parser.add_argument("--work", type=Path, default=Path("logs/runs/trm-evidence"), help="where fits are kept")
     options = parser.parse_args(arguments)
     candles = read(options.data)[0]
     strategies = load_strategies(options.strategies, STRATEGIES)

@@ -53,6 +53,12 @@ class TRMFindings:
         mean: Floats = np.mean([each.pnl(arm) for each in self.evaluations], axis=0)
         return mean
 
+    def gained(self) -> Floats:
+        """Log loss that the network's probabilities take off that of the training's class shares, by row; the mean
+        over the seeds."""
+        mean: Floats = np.mean([each.surprise_of_shares() - each.surprise() for each in self.evaluations], axis=0)
+        return mean
+
     def scores(self) -> dict[str, TRMScore]:
         """The network's mean over the seeds, then each seed's, then the arms that no seed changes."""
         each_seed = [each.scores() for each in self.evaluations]
@@ -75,8 +81,8 @@ def write(findings: TRMFindings, folder: Path) -> None:
     """Write trm.md and trm.png into `folder`."""
     scores = findings.scores()
     _picture(findings, scores, folder / "trm.png")
-    sections = [_head(findings), _verdict(findings), _scores(findings, scores), _classes(findings), _by_fold(findings),
-                _how(findings)]  # fmt: skip
+    sections = [_head(findings), _verdict(findings), _scores(findings, scores), _probabilities(findings),
+                _classes(findings), _by_fold(findings), _how(findings)]  # fmt: skip
     (folder / "trm.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
@@ -119,7 +125,7 @@ def _verdict(findings: TRMFindings) -> str:
     beaten = [name for name in better["pnl"] if name in better["accuracy"]]
     null = (
         "\n\n**This is a null result**: within this budget the network is not shown to choose better than whoever "
-        "looks at nothing. Its probabilities stay out of the ensemble's weights."
+        "looks at nothing. `ensemble.method: trm` stays off."
     )
     return (
         f"## Verdict\n\n{table(header, rows)}\n\nDifferences are paired row by row, the mean over seeds; the intervals "
@@ -161,6 +167,35 @@ def _scores(findings: TRMFindings, scores: Mapping[str, TRMScore]) -> str:
         "Earned is the mean over decisions of what the chosen class earned net of costs, a share of the stake. The "
         "last line is what nobody can know: the best that could have been done."
     )
+
+
+def _probabilities(findings: TRMFindings) -> str:
+    """Log losses, and what is gained over the training's class shares; the interval is paired."""
+    shares = findings.evaluations[0].surprise_of_shares()
+    rows = [_log_loss("TRM", shares - findings.gained(), shares)]
+    for seed, each in enumerate(findings.evaluations):
+        rows.append(_log_loss(f"TRM, seed {seed}", each.surprise(), shares))
+    rows.append(["class shares of the training rows", f"{shares.mean():.4f}", "", ""])
+    low, high = block_interval(findings.gained(), BLOCK)
+    told = (
+        "Its probabilities tell more than the shares do" if low > 0
+        else "Its probabilities tell less than the shares do" if high < 0
+        else "Its probabilities are not shown to tell more than the shares, or less"
+    )  # fmt: skip
+    return (
+        "## Its probabilities\n\n"
+        f"{table(('', 'log loss', 'gained on the shares', '95 %'), rows)}\n\n"
+        "Log loss is the mean of −ln of the probability given to what became the label; the shares are those of each "
+        "fold's training rows, one label of each class added. Gains are paired row by row (circular block bootstrap "
+        f"over time). {told}. The loss weighs classes and windows, so these probabilities are not made to be shares; "
+        "as a source of weights only their proportions among the strategies count."
+    )
+
+
+def _log_loss(name: str, surprise: Floats, shares: Floats) -> list[str]:
+    gained = shares - surprise
+    low, high = block_interval(gained, BLOCK)
+    return [name, f"{surprise.mean():.4f}", f"{gained.mean():+.4f}", f"{low:+.4f} … {high:+.4f}"]
 
 
 def _classes(findings: TRMFindings) -> str:

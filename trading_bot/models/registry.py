@@ -14,8 +14,12 @@ from torch import nn
 from trading_bot.errors import ConfigurationError, unknown
 from trading_bot.models.ensemble import MEMBERS, EnsembleConfig, EnsembleForecaster
 from trading_bot.models.sizes import Architecture, configured
+from trading_bot.models.time_llm import TimeLLM, TimeLLMConfig
 
-MODELS = MEMBERS | {"ensemble": Architecture(EnsembleConfig, EnsembleForecaster)}
+MODELS = MEMBERS | {
+    "ensemble": Architecture(EnsembleConfig, EnsembleForecaster),
+    "time_llm": Architecture(TimeLLMConfig, TimeLLM),
+}  # the TRM's output is no return: it has a builder of its own
 
 
 def build_model(name: str, **sizes: Any) -> nn.Module:
@@ -65,6 +69,12 @@ def rebuild(config: Mapping[str, Any]) -> nn.Module:
     if not isinstance(config, Mapping) or "name" not in config:
         raise ConfigurationError(f"found {config!r}; wanted a model's name and sizes, as model_config returns them")
     return build_model(**config)
+
+
+def label_of(model: nn.Module) -> str | None:
+    """What has to be told wherever a network's results are told: of Time-LLM, which language model reads for it."""
+    label = getattr(model, "label", None)
+    return label if isinstance(label, str) else None  # somebody's own network may call anything so
 
 
 def count_parameters(model: nn.Module) -> int:

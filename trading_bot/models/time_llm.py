@@ -95,7 +95,6 @@ class TimeLLM(nn.Module):
         read = config.width
         if config.llm == "backbone":
             self.backbone = _backbone(config)
-            logger.info("Time-LLM reads with {}", self.label)
             read = config.channels
             if read > self.backbone.width:
                 raise ConfigurationError(
@@ -111,6 +110,8 @@ class TimeLLM(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.forecast = forecast_layer(config.patches * read)
         self.level = nn.Parameter(torch.zeros(1))  # share of the window's mean in the forecast
+        if self.backbone is not None and not self.level.is_meta:  # with shapes alone nothing will be read
+            logger.log("WARNING" if config.llm_path == RANDOM else "INFO", "Time-LLM reads with {}", self.label)
 
     @property
     def label(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from trading_bot.errors import CheckpointError, ConfigurationError
 RANDOM = "random"  # in the place of a directory
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _FINGERPRINT = 64  # numbers of each weight
+_PROBE = "<|start_prompt|>min -1.250, max 3.000, trend upward<|end_prompt|>"
 _TINY = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 1024, "n_inner": 128}
 
 
@@ -60,7 +62,7 @@ class Backbone(nn.Module):
         self.label = label
         self.width = int(network.config.hidden_size)
         self.longest = int(getattr(network.config, "max_position_embeddings", 0)) or None
-        self.register_buffer("fingerprint", _fingerprint(network))
+        self.register_buffer("fingerprint", _fingerprint(network, encode))
 
     @property
     def network(self) -> Any:
@@ -105,6 +107,19 @@ class Backbone(nn.Module):
         result: torch.Tensor = read[:, -count:].float()
         return result
 
+    def check(self, fingerprint: torch.Tensor | None) -> None:
+        """Refuse a checkpoint's fingerprint that is not this language model's; None is nothing to compare with.
+
+        Raises
+        ------
+        CheckpointError
+        """
+        if fingerprint is not None and not torch.equal(fingerprint.cpu(), self.fingerprint.cpu()):
+            raise CheckpointError(
+                f"these weights were fitted to another language model than {self.label}; wanted the same: put back the "
+                f"one they were trained with, or build the network with the llm_path and llm_layers of then"
+            )
+
     def _apply(self, fn: Any, recurse: bool = True) -> Backbone:
         """Move to another device or precision, as PyTorch does with what it sees."""
         self.network._apply(fn)
@@ -112,12 +127,7 @@ class Backbone(nn.Module):
         return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        found = state_dict.get(f"{prefix}fingerprint")
-        if found is not None and not torch.equal(found.cpu(), self.fingerprint.cpu()):
-            raise CheckpointError(
-                f"these weights were fitted to another language model than {self.label}; wanted the same: build the "
-                f"network with the llm_path and llm_layers it was trained with"
-            )
+        self.check(state_dict.get(f"{prefix}fingerprint"))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
@@ -142,7 +152,7 @@ def random_backbone(seed: int, layers: int) -> Backbone:
     """
     library = load_transformers()
     sizes = {**_TINY, "n_layer": min(layers, _TINY["n_layer"])}
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # numbers, even where only shapes are wanted
         torch.manual_seed(seed)
         network = library.GPT2Model(library.GPT2Config(vocab_size=256, bos_token_id=0, eos_token_id=0, **sizes))
     label = f"random GPT-2 (seed {seed}, {sizes['n_layer']} layers, never trained)"
@@ -168,9 +178,10 @@ def local_backbone(path: str, layers: int) -> Backbone:
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[: config.num_hidden_layers]
         tokenizer = library.AutoTokenizer.from_pretrained(folder, **local)
-        network, loaded = library.AutoModel.from_pretrained(
-            folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **local
-        )
+        with _quiet(library), torch.device("cpu"):
+            network, loaded = library.AutoModel.from_pretrained(
+                folder, config=config, dtype="auto", use_safetensors=True, output_loading_info=True, **local
+            )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigurationError(
             f"{folder} cannot be read as a language model ({error}); wanted a directory that transformers saved: copy "
@@ -183,6 +194,21 @@ def local_backbone(path: str, layers: int) -> Backbone:
         )
     label = f"{folder.name} ({config.num_hidden_layers} of {depth} layers)"
     return Backbone(network, lambda text: list(tokenizer(text)["input_ids"]), label)
+
+
+@contextmanager
+def _quiet(library: Any) -> Iterator[None]:
+    """Without its bar and its list of the layers that were left out on purpose; what is missing is looked at here."""
+    told = library.utils.logging
+    level, bar = told.get_verbosity(), told.is_progress_bar_enabled()
+    told.set_verbosity_error()
+    told.disable_progress_bar()
+    try:
+        yield
+    finally:
+        told.set_verbosity(level)
+        if bar:
+            told.enable_progress_bar()
 
 
 def _check_folder(folder: Path) -> None:
@@ -207,10 +233,10 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _fingerprint(network: nn.Module) -> torch.Tensor:
-    """SHA-256 (32,) of the names and first numbers of all weights."""
-    digest = hashlib.sha256()
+def _fingerprint(network: nn.Module, encode: Callable[[str], list[int]]) -> torch.Tensor:
+    """SHA-256 (32,) of the names and first numbers of all weights, and of how a prompt becomes tokens."""
+    digest = hashlib.sha256(str([int(token) for token in encode(_PROBE)]).encode())
     for name, weight in network.named_parameters():
         first = weight.detach().flatten()[:_FINGERPRINT].float().cpu().numpy()
         digest.update(f"{name} {tuple(weight.shape)}".encode() + first.astype(np.float32).tobytes())
-    return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8, device="cpu")

@@ -152,5 +152,6 @@ def load_network(folder: Path, version: ModelVersion, max_age_days: float) -> Ne
         return NeuralForecast(version.strategy, version.id, None, max_age_days, refusal=f"refused: {error}")
     facts = forecaster.facts
     text = f"forecasts {facts['symbol']} {facts['timeframe']} {facts['horizon']} bars ahead"
-    event("strategy", version.strategy, text, model=version.id)
+    label = {} if forecaster.label is None else {"reads_with": forecaster.label}
+    event("strategy", version.strategy, text, model=version.id, **label)
     return NeuralForecast(version.strategy, version.id, forecaster, max_age_days)

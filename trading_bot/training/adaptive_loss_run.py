@@ -7,14 +7,15 @@
     MODEL_ID/losses.png, weights.png
     MODEL_ID/report.json          scores, curves, weights, effectiveness; written last
 
-A run that was interrupted or killed goes on, bit for bit, when it is begun again under the same name.
+A run that was interrupted or killed goes on, bit for bit, when it is begun again under the same name. The network that
+is kept is the one that was judged: it never saw the newest rows, whose forecasts tell how far it can be trusted.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from trading_bot.features.table import CANDIDATES, column_names
 from trading_bot.models.registry import build_model
 from trading_bot.training.adaptive_loss_selection import AdaptiveLossConfig, LossSelectionManager
 from trading_bot.training.adaptive_loss_trainer import AdaptiveLossTrainer, AdaptiveResults
+from trading_bot.training.calibration import fit_calibration
 from trading_bot.training.data_loaders import create_data_loaders
+from trading_bot.training.evaluation import ARMS, baselines
 from trading_bot.training.forecaster import Forecaster, ScaledForecast, describe_features
 from trading_bot.training.optimizers import create_optimizer
 from trading_bot.training.prepared_data import PreparedData, prepare_data
@@ -37,6 +40,7 @@ from trading_bot.training.scoring import Score, score
 
 DATASETS = ("CRYPTEX", "CRYPTEX_ENHANCED_OPTIMIZED")
 OHLCV = ("gap", "log_high_over_low", "log_close_over_open", "log_return", "log1p_relative_volume_20")
+MODEL = "model.safetensors"
 CHOSEN = 20  # features that the selection leaves of the wide set
 
 
@@ -65,13 +69,26 @@ class AdaptiveRunConfig:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AdaptiveRun:
-    """What came of it: the forecaster's score beside that of forecasting nothing."""
+    """What came of it.
+
+    Attributes
+    ----------
+    forecaster : what `checkpoint` holds
+    scores : of the newest rows, by arm: the forecaster and what it has to beat
+    uncalibrated : why it cannot be a strategy: how far it can be trusted could not be measured; empty if it was
+    """
 
     folder: Path
     results: AdaptiveResults
+    forecaster: Forecaster
     scores: Mapping[str, Score]
     features: tuple[str, ...]
     steps: int
+    uncalibrated: str
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / MODEL
 
 
 Watcher = Callable[[int, Mapping[str, float]], object]
@@ -106,23 +123,35 @@ def run_adaptive(
     results = trainer.train(train, val, config.epochs, log_interval=0)
     assert train.dataset.mean is not None
     assert train.dataset.std is not None
-    facts = _facts(config, candles, data, results)
-    forecaster = Forecaster(network.cpu(), train.dataset.mean, train.dataset.std, scale, facts)
-    held = slice(end + config.horizon, None)
-    target = data.y[held].astype(np.float64)
-    scores = {
-        "model": score(forecaster.forecast(data.X[held]), target, config.horizon),
-        "zero": score(np.zeros(len(target)), target, config.horizon),
-    }
-    forecaster.save(folder / "model.safetensors")
+    fitted = Forecaster(
+        network.cpu(), train.dataset.mean, train.dataset.std, scale, _facts(config, candles, data, end, results)
+    )
+    scores, judged, uncalibrated = _judged(fitted, data, end)
+    replace(fitted, facts={**fitted.facts, **judged}).save(folder / MODEL)
     trainer.save_history(folder / "history.csv")
     if loss.record.lines:
         trainer.plot_loss_evolution(folder / "losses.png")
         trainer.plot_weight_evolution(folder / "weights.png")
-    told = {"scores": {arm: each.as_json() for arm, each in scores.items()}, **results.as_json()}
+    forecaster = Forecaster.load(folder / MODEL)  # what was written is what will be used
+    told = {"scores": judged["scores"], "language_model": forecaster.label, **results.as_json()}
     _write(folder / "report.json", told)
     (folder / "state.safetensors").unlink(missing_ok=True)
-    return AdaptiveRun(folder, results, scores, data.names, loss.steps)
+    return AdaptiveRun(folder, results, forecaster, scores, data.names, loss.steps, uncalibrated)
+
+
+def _judged(fitted: Forecaster, data: PreparedData, end: int) -> tuple[dict[str, Score], dict[str, Any], str]:
+    """Scores on the rows after `end`, what the checkpoint is told of them, and why it could not be calibrated if so."""
+    held = slice(end + data.horizon, None)
+    target = data.y[held].astype(np.float64)
+    forecasts = {"model": fitted.forecast(data.X[held]), **baselines(data, slice(0, end), held)}
+    scores = {arm: score(forecasts[arm], target, data.horizon) for arm in ARMS}
+    calibration, uncalibrated = None, ""
+    try:
+        calibration = fit_calibration(forecasts["model"], target, float(target.std())).as_json()
+    except TrainingError as error:
+        uncalibrated = str(error)
+    told = {"scores": {arm: each.as_json() for arm, each in scores.items()}, "calibration": calibration}
+    return scores, told, uncalibrated
 
 
 def _prepared(config: AdaptiveRunConfig, candles: Candles) -> tuple[PreparedData, int]:
@@ -171,7 +200,9 @@ def _begin(root: Path, config: AdaptiveRunConfig, candles: Candles) -> Path:
     return folder
 
 
-def _facts(config: AdaptiveRunConfig, candles: Candles, data: PreparedData, results: AdaptiveResults) -> dict[str, Any]:
+def _facts(
+    config: AdaptiveRunConfig, candles: Candles, data: PreparedData, end: int, results: AdaptiveResults
+) -> dict[str, Any]:
     return {
         "run": config.model_id,
         "symbol": data.symbol,
@@ -179,11 +210,19 @@ def _facts(config: AdaptiveRunConfig, candles: Candles, data: PreparedData, resu
         "horizon": data.horizon,
         "features": describe_features(data.names, data.length),
         "trained_from": int(data.time[0]),
-        "trained_until": int(candles.time[-1]),
+        "judged_from": int(data.time[end + data.horizon]),
+        "trained_until": int(candles.time[-1]),  # nothing before it is unseen: the newest rows told its calibration
         "data_hash": hash_of({candles.symbol: candles}),
-        "training": asdict(config),
+        "training": _training(config),
         "weights": dict(results.weights),
     }
+
+
+def _training(config: AdaptiveRunConfig) -> dict[str, Any]:
+    """How it was trained, on one level, as `train` tells it too."""
+    plain = {name: value for name, value in asdict(config).items() if name not in ("model_id", "features", "length")}
+    loss = plain.pop("loss")
+    return {**plain, "loss": loss.pop("combination"), **{name: value for name, value in loss.items() if value}}
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

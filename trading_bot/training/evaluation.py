@@ -94,18 +94,23 @@ def walk_forward(
             folder / f"fold-{number}" if folder is not None else None,
             _naming(watch, f"fold {number}/{folds}"),
         )  # fmt: skip
-        forecasts = {
-            "model": fitted.forecaster.forecast(data.X[test]),
-            "zero": np.zeros(len(held)),
-            "mean": np.full(len(held), float(data.y[past].mean(dtype=np.float64))),
-            "persistence": data.past[test].astype(np.float64),
-            "ridge": ridge_forecast(data.X[past], data.y[past], data.X[test], data.horizon),
-        }
+        forecasts = {"model": fitted.forecaster.forecast(data.X[test]), **baselines(data, past, test)}
         fold = Fold(number, len(train), held, forecasts, fitted.histories)
         if kept is not None:
             _write(kept, fold)
         done.append(fold)
     return Evaluation(data, tuple(done))
+
+
+def baselines(data: PreparedData, past: slice, test: slice) -> dict[str, Floats]:
+    """What a network that saw the rows `past` has to beat on the rows `test`: `ARMS` without the model."""
+    rows = len(data.y[test])
+    return {
+        "zero": np.zeros(rows),
+        "mean": np.full(rows, float(data.y[past].mean(dtype=np.float64))),
+        "persistence": data.past[test].astype(np.float64),
+        "ridge": ridge_forecast(data.X[past], data.y[past], data.X[test], data.horizon),
+    }
 
 
 def _naming(watch: Watcher, fold: str) -> Watcher:

@@ -17,7 +17,7 @@ from trading_bot.domain.market import Floats
 from trading_bot.errors import CheckpointError, TradingBotError
 from trading_bot.features.columns import Features
 from trading_bot.features.table import CANDIDATES
-from trading_bot.models.registry import model_config, rebuild
+from trading_bot.models.registry import label_of, model_config, rebuild
 from trading_bot.training.calibration import Calibration
 from trading_bot.training.checkpoint_file import read_checkpoint, write_checkpoint
 from trading_bot.training.data_loaders import BatchLoader, TimeSeriesDataset
@@ -80,6 +80,11 @@ class Forecaster:
         return np.concatenate(parts)[:, 0].astype(np.float64) * self.scale
 
     @property
+    def label(self) -> str | None:
+        """The language model that reads for it, in words ("random" if it was never trained); None without one."""
+        return label_of(self.network)
+
+    @property
     def calibration(self) -> Calibration | None:
         """How far its forecasts can be trusted; None if that was never measured."""
         found = self.facts.get("calibration")
@@ -91,6 +96,7 @@ class Forecaster:
             "kind": KIND,
             **self.facts,
             "model": model_config(self.network),
+            **({} if self.label is None else {"language_model": self.label}),
             "scaler": {"mean": self.mean.tolist(), "std": self.std.tolist(), "target": self.scale},
         }
         digest = write_checkpoint(path, self.network.state_dict(), facts)
@@ -113,7 +119,7 @@ class Forecaster:
         try:
             network = rebuild(facts["model"])
         except TradingBotError as error:
-            raise CheckpointError(f"{path}: its model cannot be rebuilt: {error}; train again") from None
+            raise CheckpointError(f"{path}: its model cannot be rebuilt: {error}; mend that or train again") from None
         load_weights(network, tensors, path)
         network.eval()
         scaler = facts["scaler"]

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from trading_bot.errors import CheckpointError, ConfigurationError, TrainingError
-from trading_bot.models.registry import model_config
+from trading_bot.models.registry import label_of, model_config
+from trading_bot.models.time_llm_backbone import Backbone
 from trading_bot.training.checkpoint_file import SUFFIX, read_checkpoint, write_checkpoint
 
 _SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".json", SUFFIX)
@@ -103,16 +104,26 @@ class ModelCheckpoint:
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """What rebuilds a model: its configuration, if it is one of the table's; its class, if it is somebody's own."""
+    """What rebuilds a model: its configuration, if it is one of the table's; its class, if it is somebody's own.
+
+    And the language model that it reads with, in words, if there is one.
+    """
     try:
         config = model_config(model)
     except ConfigurationError:
         config = None
-    return {"model": config, "class": type(model).__name__}
+    label = label_of(model)
+    return {"model": config, "class": type(model).__name__, **({} if label is None else {"language_model": label})}
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: Path) -> None:
     """`load_state_dict`, with an error that says what does not fit."""
+    for path, part in model.named_modules():
+        if isinstance(part, Backbone):  # before any shape, which is another one where its language model is
+            try:
+                part.check(tensors.get(f"{path}.fingerprint"))
+            except CheckpointError as error:
+                raise CheckpointError(f"{source}: {error}") from None
     wanted = model.state_dict()
     missing, strange = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
     other = [name for name in wanted if name in tensors and wanted[name].shape != tensors[name].shape]

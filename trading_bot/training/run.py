@@ -24,9 +24,9 @@ import numpy as np
 import torch
 
 from trading_bot import __version__
-from trading_bot.domain.market import Candles, hash_of
-from trading_bot.durable import remove_leftovers, replacing
-from trading_bot.errors import CheckpointError, ConfigurationError, unknown
+from trading_bot.domain.market import Candles
+from trading_bot.durable import remove_leftovers
+from trading_bot.errors import ConfigurationError
 from trading_bot.training.calibration import check_enough, fit_calibration
 from trading_bot.training.checkpoint_file import file_sha256
 from trading_bot.training.curves import draw_curves
@@ -34,6 +34,14 @@ from trading_bot.training.evaluation import Evaluation, splits_of, walk_forward
 from trading_bot.training.fitting import FitConfig, Watcher, check_config, check_rows, fit_forecaster, number_of_fits
 from trading_bot.training.forecaster import Forecaster, describe_features
 from trading_bot.training.prepared_data import PreparedData, prepare_data
+from trading_bot.training.run_folder import (
+    candle_hash,
+    candles_of,
+    describe_candles,
+    find_folder,
+    new_folder,
+    write_json,
+)
 from trading_bot.training.scoring import Score
 
 MODEL = "model.safetensors"
@@ -94,23 +102,12 @@ def begin_run(root: Path, config: RunConfig, candles: Candles) -> Run:
     """
     _prepared(config, candles)
     moment = datetime.now(UTC)
-    root.mkdir(parents=True, exist_ok=True)
-    name = f"{moment:%Y%m%d-%H%M%S}-{config.fit.model.lower()}"
-    for attempt in range(1, 100):
-        folder = root / (name if attempt == 1 else f"{name}-{attempt}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        content = {
-            "created": moment.isoformat(timespec="seconds"),
-            "config": asdict(config),
-            "data": {"symbol": candles.symbol, "timeframe": candles.timeframe, "rows": len(candles),
-                     "from": int(candles.time[0]), "to": int(candles.time[-1]), "hash": _hash(candles)},
-        }  # fmt: skip
-        _write_json(folder / "run.json", content)
-        return Run(folder, config, _hash(candles), (int(candles.time[0]), int(candles.time[-1])))
-    raise ConfigurationError(f"{root / name} and 98 like it exist; remove some or wait a second")
+    folder = new_folder(root, moment, config.fit.model.lower())
+    content = {
+        "created": moment.isoformat(timespec="seconds"), "config": asdict(config), "data": describe_candles(candles),
+    }  # fmt: skip
+    write_json(folder / "run.json", content)
+    return Run(folder, config, candle_hash(candles), (int(candles.time[0]), int(candles.time[-1])))
 
 
 def open_run(root: Path, name: str) -> Run:
@@ -121,12 +118,7 @@ def open_run(root: Path, name: str) -> Run:
     ConfigurationError
         If there is none of this name, or its folder is damaged.
     """
-    known = sorted(path.parent.name for path in root.glob("*/run.json"))
-    if name == "latest" and known:
-        name = known[-1]
-    if name not in known:
-        raise ConfigurationError(f"{unknown('run', name, known or ['none yet'])} in {root}")
-    folder = root / name
+    folder = find_folder(root, name, "run.json")
     try:
         content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         values = content["config"]
@@ -153,14 +145,7 @@ def own_candles(run: Run, candles: Candles) -> Candles:
     CheckpointError
         If they are not among these.
     """
-    first, last = run.period
-    own = candles[int(candles.time.searchsorted(first)) : int(candles.time.searchsorted(last, "right"))]
-    if _hash(own) != run.data_hash:
-        raise CheckpointError(
-            f"run {run.id} was begun on candles {run.data_hash}, these are {_hash(own)} ({len(own)} of "
-            f"{own.symbol}); give the same ones, or begin a new run"
-        )
-    return own
+    return candles_of(run.id, run.period, run.data_hash, candles)
 
 
 def execute(run: Run, candles: Candles, watch: Watcher = lambda fit, epoch, values: None) -> RunResult:
@@ -187,7 +172,7 @@ def execute(run: Run, candles: Candles, watch: Watcher = lambda fit, epoch, valu
             _facts(run, candles, data, evaluation, scores),
         )  # fmt: skip
         fitted.forecaster.save(checkpoint)
-        _report(run, data, evaluation, scores, fitted.histories)
+        _report(run, data, evaluation, scores, fitted.histories, fitted.forecaster.label)
     shutil.rmtree(run.folder / "final", ignore_errors=True)
     for number in range(1, config.folds + 1):
         shutil.rmtree(folds / f"fold-{number}", ignore_errors=True)  # states to resume from, of no use any more
@@ -232,8 +217,9 @@ def _facts(
 
 
 def _report(
-    run: Run, data: PreparedData, evaluation: Evaluation, scores: Mapping[str, Score], final: Mapping[str, Any]
-) -> None:
+    run: Run, data: PreparedData, evaluation: Evaluation, scores: Mapping[str, Score], final: Mapping[str, Any],
+    label: str | None,
+) -> None:  # fmt: skip
     folds = [
         {"fold": fold.number, "trained": fold.trained, "from": int(data.time[fold.held[0]]),
          "to": int(data.time[fold.held[-1]]), "scores": {arm: each.as_json() for arm, each in arms.items()},
@@ -243,15 +229,8 @@ def _report(
     curves = [(f"fold {fold.number}", fold.histories) for fold in evaluation.folds] + [("all rows", final)]
     fit = run.config.fit
     title = f"{run.id}: {data.symbol} {data.timeframe}, {data.horizon} bars ahead, loss {fit.loss}"
+    title += "" if label is None else f"\n{label}"
     draw_curves(run.folder / "curves.png", title, curves, scores)
     pooled = {arm: each.as_json() for arm, each in scores.items()}
-    _write_json(run.folder / REPORT, {"scores": pooled, "folds": folds, "final": final})
-
-
-def _hash(candles: Candles) -> str:
-    return hash_of({candles.symbol: candles})
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with replacing(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+    told = {} if label is None else {"language_model": label}
+    write_json(run.folder / REPORT, {**told, "scores": pooled, "folds": folds, "final": final})

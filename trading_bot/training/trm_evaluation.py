@@ -1,20 +1,24 @@
 """Walk-forward: a TRM fitted on each fold's past and judged on what followed, beside two that look at nothing.
 
 Judged are decisions `horizon` bars apart, so that no two outcomes overlap. The majority class of the training rows and
-the class that earned most in them are chosen always; a choice that cannot beat these has learned nothing of use.
+the class that earned most in them are chosen always; a choice that cannot beat these has learned nothing of use. Its
+probabilities are judged beside the classes' shares in the training rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.metrics import f1_score
 
 from trading_bot.domain.market import Floats
-from trading_bot.errors import TrainingError
+from trading_bot.errors import CheckpointError, TrainingError
+from trading_bot.training.checkpoint_file import SUFFIX, read_checkpoint, write_checkpoint
 from trading_bot.training.fitting import Watcher
 from trading_bot.training.history import TrainingHistory
 from trading_bot.training.scoring import COVERAGE, FEWEST, block_interval
@@ -36,6 +40,7 @@ class TRMFold:
     trained : rows before the fold, those that validate included
     held : of the data, `horizon` apart
     chosen : int64 (rows,), by arm
+    probabilities : (rows, classes), the network's
     steps : int64 (rows,), supervision steps that the network took
     """
 
@@ -43,6 +48,7 @@ class TRMFold:
     trained: int
     held: Rows
     chosen: Mapping[str, Rows]
+    probabilities: Floats
     steps: Rows
     threshold: float
     history: TrainingHistory
@@ -102,6 +108,19 @@ class TRMEvaluation:
         found: Floats = self.data.pnl[self.held, self.chosen(arm)]
         return found
 
+    def surprise(self) -> Floats:
+        """−ln of the probability that the network gave to the label, in each row: its mean is the log loss."""
+        parts = [_surprise(fold.probabilities, self.data.labels[fold.held]) for fold in self.folds]
+        return np.concatenate(parts)
+
+    def surprise_of_shares(self) -> Floats:
+        """The same of the classes' shares in each fold's training rows, one label of each class added."""
+        labels = self.data.labels
+        shares = (np.tile(class_shares(labels[: fold.trained]), (len(fold.held), 1)) for fold in self.folds)
+        return np.concatenate(
+            [_surprise(each, labels[fold.held]) for each, fold in zip(shares, self.folds, strict=True)]
+        )
+
     def scores(self) -> dict[str, TRMScore]:
         """Each arm over all folds."""
         labels = self.data.labels[self.held]
@@ -120,25 +139,52 @@ def check_folds(data: TRMData, config: TRMFitConfig, folds: int) -> None:
 
 
 def walk_forward_trm(
-    data: TRMData, config: TRMFitConfig, folds: int, watch: Watcher = lambda fit, epoch, values: None
+    data: TRMData,
+    config: TRMFitConfig,
+    folds: int,
+    watch: Watcher = lambda fit, epoch, values: None,
+    folder: Path | None = None,
 ) -> TRMEvaluation:
     """Fit and judge on each fold.
+
+    Parameters
+    ----------
+    folder : where finished folds are kept; what is there already is not done again, so it must be of this data and
+        these settings
 
     Raises
     ------
     TrainingError
         If the rows do not allow these folds, or as `fit_trm`.
+    CheckpointError
+        If a fold that was kept is damaged or of other rows.
     """
     check_folds(data, config, folds)
     done = []
     for number, (train, test) in enumerate(splits_of(data, folds), start=1):
         held, rows = test[:: data.horizon], len(train)
+        kept = None if folder is None else folder / f"fold-{number}{SUFFIX}"
+        if kept is not None and kept.exists():
+            done.append(_read(kept, number, rows, held))
+            continue
         fitted = fit_trm(data, config, rows, _naming(watch, f"fold {number}/{folds}"))
         said = fitted.selector.choose(data.X[held])
         constant = constant_choices(data, rows)
         chosen = {"trm": said.classes, **{arm: np.full(len(held), each) for arm, each in constant.items()}}
-        done.append(TRMFold(number, rows, held, chosen, said.steps, fitted.selector.threshold, fitted.history))
+        fold = TRMFold(
+            number, rows, held, chosen, said.probabilities, said.steps, fitted.selector.threshold, fitted.history
+        )
+        if kept is not None:
+            _write(kept, fold)
+        done.append(fold)
     return TRMEvaluation(data, tuple(done))
+
+
+def class_shares(labels: Rows) -> Floats:
+    """Share of each class among labels (n,), one of each added so that none is impossible: (classes,), sum 1."""
+    counts = np.bincount(labels, minlength=len(CLASSES)) + 1.0
+    shares: Floats = counts / counts.sum()
+    return shares
 
 
 def constant_choices(data: TRMData, rows: int) -> dict[str, int]:
@@ -208,6 +254,32 @@ def _macro_f1(both: Rows, label: Rows, choice: Rows) -> float:
     """Of counts by class: right choices, labels, choices."""
     there = label + choice > 0
     return float((2 * both[there] / (label + choice)[there]).mean())
+
+
+def _surprise(probabilities: Floats, labels: Rows) -> Floats:
+    """−ln p of each row's label; what rounds to 0 counts as the smallest number there is."""
+    found: Floats = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).tiny))
+    return found
+
+
+def _write(path: Path, fold: TRMFold) -> None:
+    tensors = {f"chosen {arm}": torch.from_numpy(each) for arm, each in fold.chosen.items()}
+    tensors |= {"probabilities": torch.from_numpy(fold.probabilities), "steps": torch.from_numpy(fold.steps)}
+    facts = {"kind": "trm fold", "trained": fold.trained, "threshold": fold.threshold, "history": fold.history}
+    write_checkpoint(path, tensors, facts)
+
+
+def _read(path: Path, number: int, trained: int, held: Rows) -> TRMFold:
+    tensors, facts = read_checkpoint(path)
+    shapes: dict[str, tuple[int, ...]] = {f"chosen {arm}": (len(held),) for arm in ARMS}
+    shapes |= {"probabilities": (len(held), len(CLASSES)), "steps": (len(held),)}
+    if {name: tuple(each.shape) for name, each in tensors.items()} != shapes or facts["trained"] != trained:
+        raise CheckpointError(f"{path} is not this fold's: it holds other rows; remove it, and the fold is done again")
+    return TRMFold(
+        number, trained, held, {arm: tensors[f"chosen {arm}"].numpy() for arm in ARMS},
+        tensors["probabilities"].numpy(), tensors["steps"].numpy(), facts["threshold"],
+        TrainingHistory(facts["history"]),
+    )  # fmt: skip
 
 
 def _naming(watch: Watcher, fold: str) -> Watcher:
