@@ -16,6 +16,7 @@ SMALL: dict[str, dict[str, float]] = {
     "adaptive_loss": {"BATCH": 8, "STEPS": 12, "ROUNDS": 1, "CALIBRATION": 2},
     "candles_store": {"CANDLES": 3000, "ROUNDS": 1, "WINDOWS": 20},
     "decision_path": {"BARS": 15},
+    "feature_selection": {"ROUNDS": 2, "STEPS": 1, "BATCH": 4},
     "features": {"BARS": 600, "ROUNDS": 2, "BATCHES": 3},
     "indicators": {"ROUNDS": 3},
     "lateness": {"BARS": 25, "HISTORY": 1200},

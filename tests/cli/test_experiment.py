@@ -54,6 +54,30 @@ def test_several_seeds_in_one_option_and_an_analysis_without_torch(
     assert found["effects"]["monitor"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "seeds": 2}
 
 
+def test_folds_go_on_where_they_were_and_the_page_is_the_same_again(verb: Verb, candles: str, home: Path) -> None:
+    words = ("experiment", "ablation", "--data", candles, "--seeds", "1", "2", "--folds", "2", *QUICK, "--calibration",
+             "1", "--output_dir", "results", "--work", "kept", "--page", "docs", "--draws", "2")  # fmt: skip
+    told = verb(*words)
+    assert "seed 2  fold 2  time_average: mae " in told.stderr
+    assert "seed 2  fold 2/2  tuned static: 2 fits" in told.stderr
+    assert "2 seeds × 2 folds" in told.stdout
+    page = (home / "docs/ablation.md").read_text()
+    assert (
+        f"Written by `trading-bot experiment ablation --data {candles} --horizon 3 --epochs 1 --batch-size 16 "
+        "--batches 2 --calibration 1 --folds 2 --page docs --draws 2 --seeds 1 2`."
+    ) in page
+    assert "No monitor and no controller was given and none is shipped" in page
+    rows = (home / "results/results.csv").read_text().splitlines()
+    assert rows[0].startswith("mode,seed,fold,mae,hit_rate,epoch,weight_mse")
+    assert len(rows) == 1 + 2 * 2 * (len(module.MODES) + len(module.PLACEBOS))
+    before = {path: path.read_bytes() for path in home.rglob("*.*") if path.is_file()}
+    again = verb(*words)
+    assert "mae " not in again.stderr, "nothing was trained"
+    assert {path: path.read_bytes() for path in home.rglob("*.*") if path.is_file()} == before
+    found = parsed(verb("experiment", "analyze", "results", "--json"))
+    assert (found["folds"], found["effects"]["interaction"]["seeds"]) == (2, 2)
+
+
 def test_phase1(verb: Verb, candles: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MODES", {"baseline": "fixed", "full_adaptive": "rlw"})
     words = ("--data", candles, "--seeds", "3", "--lr", "1e-3", "--output", "out/results.csv", "--json", *QUICK)
@@ -80,6 +104,31 @@ def test_the_pages(verb: Verb, candles: str, home: Path) -> None:
     assert "| 4 chosen |" in (home / "docs/features.md").read_text()
 
 
+def test_several_combinations(verb: Verb, candles: str, home: Path) -> None:
+    words = ("--data", candles, "--folds", "2", *QUICK, "--output", "docs", "--seeds", "1", "--draws", "1")
+    several = ("--combinations", "basic", "comprehensive", "--arms", "equal", "tuned static", "rlw")
+    bars = ("--trend-bars", "48", "--volatility-bars", "6")
+    alone = verb("experiment", "adaptive-vs-fixed", *words, "--combination", "basic", *several[3:])
+    assert "seed 1  fold 1/2  equal" in alone.stderr
+    lacking = verb("experiment", "adaptive-vs-fixed", *words, *several, *bars, "--page-only", code=1)
+    assert "no seed of [1] is finished" in lacking.stderr
+    page = (home / "docs/adaptive-loss.md").read_text()
+    assert "## Every combination" not in page
+    told = verb("experiment", "adaptive-vs-fixed", *words, *several, *bars)
+    assert "comprehensive  seed 1  fold 1/2  equal" in told.stderr
+    assert "basic  seed 1" not in told.stderr, "it is in the folder already"
+    assert told.stdout == ("3 arms, 1 seeds, 2 folds; 2 combinations, 3 arms, 1 seeds: docs/adaptive-loss.md written\n")
+    page = (home / "docs/adaptive-loss.md").read_text()
+    command = f"`trading-bot experiment adaptive-vs-fixed --data {candles} --horizon 3 --folds 2"
+    for section in page.split("\n## ")[1:]:
+        assert command in section
+        assert "--combinations basic comprehensive" in section
+        assert "--trend-bars 48" in section
+    found = parsed(verb("experiment", "adaptive-vs-fixed", *words, *several, *bars, "--page-only", "--json"))
+    assert (home / "docs/adaptive-loss.md").read_text() == page
+    assert (len(found["arms"]), len(found["conditions"])) == (3, 3), "stable: basic beside the other, three arms"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "hint"),
     [
@@ -89,11 +138,17 @@ def test_the_pages(verb: Verb, candles: str, home: Path) -> None:
         (("ablation", "--seeds"), 2, "--seeds"),
         (("ablation", "--seeds", "--epochs", "3"), 2, "--seeds"),
         (("ablation", "--seeds", "1", "x"), 2, "'x' is not a valid integer"),
+        (("ablation", "--folds", "0"), 2, "--folds"),
+        (("ablation", "--task", "cifar10", "--folds", "2"), 2, "--folds and --page are of the market, not of cifar10"),
+        (("ablation", "--task", "cifar10", "--page", "docs"), 2, "are of the market, not of cifar10; leave them out"),
+        (("ablation", "--data", "BTC_USDT-1h.csv", "--monitor", "none"), 1, "none cannot be read"),
         (("phase1", "--output", "results.txt"), 2, "wanted a file that ends with .csv"),
         (("analyze", "nowhere"), 1, "wanted a folder that `trading-bot experiment ablation` wrote"),
         (("adaptive-vs-fixed", "--data", "BTC_USDT-1h.csv", "--page-only"), 1, "no seed of [1, 2, 3"),
         (("adaptive-vs-fixed", "--data", "BTC_USDT-1h.csv", "--arms", "rwl"), 1, "unknown arm 'rwl'"),
         (("adaptive-vs-fixed", "--data", "BTC_USDT-1h.csv", "--combination", "basics"), 1, "unknown combination"),
+        (("adaptive-vs-fixed", "--data", "BTC_USDT-1h.csv", "--combinations", "all"), 1, "rows with 720 bars before"),
+        (("adaptive-vs-fixed", "--data", "BTC_USDT-1h.csv", "--combinations"), 2, "requires an argument"),
     ],
 )
 def test_mistakes(

@@ -6,27 +6,31 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.training.forecasting import swinging
-from trading_bot.errors import TrainingError
+from trading_bot.errors import CheckpointError, TrainingError
 from trading_bot.experiments import ablation as module
-from trading_bot.experiments.ablation import MODES, PLACEBOS, Row, ablation, phase1, run
+from trading_bot.experiments.ablation import MODES, PLACEBOS, ablation, phase1, run
 from trading_bot.experiments.ablation_analysis import RESULTS, analyze, interval, told
+from trading_bot.experiments.ablation_kept import FILE, Row
 from trading_bot.experiments.ablation_tasks import MarketTask, Outcome, RunConfig
 from trading_bot.training.history import TrainingHistory
 from trading_bot.training.prepared_data import prepare_data
 
 HEAD = '{"task": "market", "metric": "mae", "lower_is_better": true, "runs":'
+TWICE = '{"mode": "baseline", "seed": 1, "fold": 2, "mae": 0.5}'
 QUICK = RunConfig(epochs=2, batch_size=16)
 
 
 class Known:
-    """A task whose scores are known beforehand."""
+    """A task whose scores are known beforehand; each fold's are above those of the one before it by 1."""
 
     name, metric, lower = "market", "mae", True
     scores: Mapping[tuple[str, int], float] = {
@@ -34,18 +38,27 @@ class Known:
         ("fixed", 2): 2.0, ("monitor_only", 2): 2.4, ("controller_only", 2): 1.6, ("full_adaptive", 2): 1.9,
     }  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, folds: int = 1, stops: int | None = None) -> None:
+        self.folds, self.stops = folds, stops
         self.options: dict[tuple[str, int], Mapping[str, Any]] = {}
+        self.trained = list[tuple[str, int, int]]()
+
+    def identity(self) -> list[Any]:
+        return [self.folds]
 
     def train(
-        self, policy: str, options: Mapping[str, Any], seed: int, config: RunConfig, board: Path | None
+        self, policy: str, options: Mapping[str, Any], seed: int, fold: int, config: RunConfig, board: Path | None
     ) -> Outcome:
+        if len(self.trained) == self.stops:
+            raise KeyboardInterrupt
+        self.trained.append((policy, seed, fold))
         self.options[policy, seed] = options
         columns = {"train_loss": [0.6, 0.5], "val_loss": [0.5, 0.4], "val_combined": [1.0, 0.9], "seconds": [0.1, 7.0]}
         average = {"a": 0.25 * seed, "b": 1 - 0.25 * seed}
         return Outcome(
-            {"mae": self.scores.get((policy, seed), 1.5)}, 2, {"a": 0.5, "b": 0.5}, average, TrainingHistory(columns)
-        )
+            {"mae": self.scores.get((policy, seed), 1.5) + fold}, 2, {"a": 0.5, "b": 0.5}, average,
+            TrainingHistory(columns), 0.4,
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -67,9 +80,8 @@ def test_seeds_differ_and_reruns_are_the_same_bytes(tmp_path: Path) -> None:
     task = MarketTask(prepare_data(swinging(700), 3), batches=3)
     curves, rows = [], []
     for folder, seed in (("one", 1), ("again", 1), ("other", 2)):
-        row, _ = run(task, "baseline", seed, QUICK, tmp_path / folder)
+        rows.append(run(task, "baseline", seed, QUICK, tmp_path / folder).row)
         curves.append((tmp_path / folder / f"baseline-seed-{seed}.csv").read_bytes())
-        rows.append(row)
     assert curves[0] == curves[1]
     assert rows[0] == rows[1]
     assert curves[0] != curves[2]
@@ -148,11 +160,14 @@ def test_the_constant_placebo_takes_the_mean_weights_of_the_adaptive_run(tmp_pat
 
 
 def test_what_was_learned_goes_to_the_modes_that_use_it(tmp_path: Path, every_policy: None) -> None:
-    task, learned = Known(), RunConfig(epochs=1, monitor=Path("m"), controller=Path("c"))
+    monitor, controller = tmp_path / "m", tmp_path / "c"
+    for path in (monitor, controller):
+        path.write_bytes(path.name.encode())
+    task, learned = Known(), RunConfig(epochs=1, monitor=monitor, controller=controller)
     ablation(task, [1], learned, tmp_path)
     assert {policy: dict(options) for (policy, _), options in task.options.items() if policy != "time_average"} == {
-        "fixed": {}, "monitor_only": {"agent": Path("m")}, "controller_only": {"controller": Path("c")},
-        "full_adaptive": {"agent": Path("m"), "controller": Path("c")}, "random_monitor": {},
+        "fixed": {}, "monitor_only": {"agent": monitor}, "controller_only": {"controller": controller},
+        "full_adaptive": {"agent": monitor, "controller": controller}, "random_monitor": {},
     }  # fmt: skip
 
 
@@ -163,6 +178,100 @@ def test_phase1_writes_one_table(tmp_path: Path, every_policy: None) -> None:
         "baseline,1,1.0", "full_adaptive,1,0.8", "baseline,2,2.0", "full_adaptive,2,1.9",
     ]  # fmt: skip
     assert (tmp_path / "results/full_adaptive-seed-2.csv").is_file()
+
+
+def test_each_fold_is_a_row_and_a_curve(tmp_path: Path, every_policy: None) -> None:
+    runs = ablation(Known(2), [2], QUICK, tmp_path)
+    rows = [each.row for each in runs.values()]
+    assert [[row[name] for name in ("mode", "seed", "fold", "mae")] for row in rows[:2]] == [
+        ["baseline", 2, 1, 2.0], ["monitor_only", 2, 1, 2.4],
+    ]  # fmt: skip
+    assert runs[2, 1, "full_adaptive"].row["mae"] == 2.9
+    assert (tmp_path / "results.csv").read_text().splitlines()[7] == "baseline,2,2,3.0,2,0.5,0.5"
+    assert (tmp_path / "curves/full_adaptive-seed-2-fold-2.csv").is_file()
+
+
+# going on -------------------------------------------------------------------------------------------------------------
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+@pytest.mark.parametrize("stops", [0, 1, 5, 6, 11])
+def test_what_was_stopped_goes_on_and_ends_the_same(tmp_path: Path, every_policy: None, stops: int) -> None:
+    whole = Known(2)
+    ablation(whole, [1], QUICK, tmp_path / "whole")
+    assert len(whole.trained) == 2 * 6
+    first, second = Known(2, stops), Known(2)
+    with pytest.raises(KeyboardInterrupt):
+        ablation(first, [1], QUICK, tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / RESULTS).exists()
+    told = list[Row]()
+    ablation(second, [1], QUICK, tmp_path / "stopped", told.append)
+    assert first.trained + second.trained == whole.trained, "nothing is trained twice, nothing left out"
+    assert len(told) == len(second.trained)
+    assert second.options.get(("time_average", 1), whole.options["time_average", 1]) == {
+        "weights": {"a": 0.25, "b": 0.75}
+    }
+    assert files(tmp_path / "stopped") == files(tmp_path / "whole")
+    ablation(Known(2, 0), [1], QUICK, tmp_path / "stopped")  # it would stop at the first training
+    assert files(tmp_path / "stopped") == files(tmp_path / "whole")
+
+
+def test_a_line_that_a_kill_cut_short_is_one_run_lost(tmp_path: Path, every_policy: None) -> None:
+    ablation(Known(), [1], QUICK, tmp_path / "whole")
+    lines = (tmp_path / "whole" / FILE).read_bytes().splitlines(keepends=True)
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / FILE).write_bytes(b"".join(lines[:-2]) + lines[-2][:40])
+    task = Known()
+    ablation(task, [1], QUICK, tmp_path / "again")
+    assert [policy for policy, _, _ in task.trained] == ["random_monitor", "time_average"]
+    assert {**files(tmp_path / "again"), Path(FILE): b""} == {**files(tmp_path / "whole"), Path(FILE): b""}
+
+
+def test_a_real_run_that_was_kept_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
+    task = MarketTask(prepare_data(swinging(700), 3), batches=2, folds=2)
+    first, again = (
+        ablation(task, [1], QUICK, tmp_path / folder, modes=["baseline", "random_monitor"], work=tmp_path / "work")
+        for folder in ("first", "again")
+    )
+    assert files(tmp_path / "first") == files(tmp_path / "again")
+    for cell, one in first.items():
+        other = again[cell]
+        for a, b in ((one.chosen, other.chosen), (one.last, other.last)):
+            assert a is not None
+            assert b is not None
+            np.testing.assert_array_equal(a, b)
+        assert (one.averages, one.validation) == (other.averages, other.validation)
+    assert first[1, 0, "baseline"].row["mae"] != first[1, 1, "baseline"].row["mae"]
+
+
+def test_runs_of_something_else_are_not_taken(tmp_path: Path, every_policy: None) -> None:
+    monitor = tmp_path / "monitor"
+    configs: Sequence[RunConfig] = [
+        QUICK, replace(QUICK, epochs=3), replace(QUICK, calibration=5), replace(QUICK, monitor=monitor)
+    ]  # fmt: skip
+    monitor.write_bytes(b"one")
+    for config in configs:
+        task = Known()
+        ablation(task, [1], config, tmp_path / "work")
+        assert len(task.trained) == 6, config
+    monitor.write_bytes(b"another")
+    ablation(task := Known(), [1], configs[-1], tmp_path / "work")
+    assert len(task.trained) == 6
+    ablation(task := Known(2), [1], QUICK, tmp_path / "work")
+    assert len(task.trained) == 12
+    ablation(task := Known(), [1, 2], QUICK, tmp_path / "work")
+    assert {seed for _, seed, _ in task.trained} == {2}, "seeds may be added"
+
+
+def test_a_monitor_that_is_not_there_is_told_before_anything_is_trained(tmp_path: Path, every_policy: None) -> None:
+    task = Known()
+    with pytest.raises(CheckpointError, match="nowhere cannot be read: No such file"):
+        ablation(task, [1], RunConfig(monitor=tmp_path / "nowhere"), tmp_path / "results")
+    assert task.trained == []
+    assert not (tmp_path / "results").exists()
 
 
 # analysis -------------------------------------------------------------------------------------------------------------
@@ -184,6 +293,48 @@ def test_effects_are_those_of_the_formulas(tmp_path: Path, every_policy: None) -
     assert "market: mae by mode, less is better" in words
     assert "changed nothing" not in words
     assert "monitor           +0.250000   -1.020600 … +1.520600   not shown" in words
+
+
+def test_effects_over_folds_are_those_of_each_seed_s_mean(tmp_path: Path) -> None:
+    """By hand: seed 1 has Mon 0.15 and 0.35 of its folds, so 0.25; seed 2 −0.1 and 0.3, so 0.1."""
+    values = {  # baseline, monitor, controller, both
+        (1, 1): (1.0, 1.2, 0.7, 0.8), (1, 2): (2.0, 2.4, 1.6, 1.9), (2, 1): (3.0, 2.9, 3.0, 2.9),
+        (2, 2): (1.0, 1.3, 1.0, 1.3),
+    }  # fmt: skip
+    runs = [
+        {"mode": mode, "seed": seed, "fold": fold, "mae": value}
+        for (seed, fold), four in values.items()
+        for mode, value in zip(MODES, four, strict=True)
+    ]
+    (tmp_path / RESULTS).write_text(f"{HEAD} {json.dumps(runs)}}}")
+    found = analyze(tmp_path)
+    assert found.folds == 2
+    monitor, controller = found.effects["monitor"], found.effects["controller"]
+    assert monitor.seeds == 2
+    assert monitor.mean == pytest.approx(0.175)
+    assert monitor.low == pytest.approx(0.175 - 12.706 * 0.075)  # deviation 0.075·√2 of two seeds, over √2
+    # controller: ½[−0.3−0.4] = −0.35 and ½[−0.4−0.5] = −0.45 of seed 1, 0 of seed 2
+    assert controller.mean == pytest.approx(-0.2)
+    assert controller.high == pytest.approx(-0.2 + 12.706 * 0.2)
+    assert found.effects["interaction"].mean == pytest.approx(-0.025)  # ½[0.1−0.2] = −0.05 twice of seed 1, 0 of seed 2
+    assert found.differences["full_adaptive"].mean == pytest.approx(((-0.2 - 0.1) / 2 + (-0.1 + 0.3) / 2) / 2)
+    assert found.means["baseline"].mean == pytest.approx(1.75)
+    words = told(found)
+    assert "baseline           1.750000   2 seeds × 2 folds" in words
+    assert "paired by seed and fold, averaged over the folds of each seed" in words
+
+
+def test_folds_that_some_mode_lacks_are_left_out_of_what_is_paired(tmp_path: Path) -> None:
+    runs = [
+        {"mode": mode, "seed": seed, "fold": fold, "mae": fold + gain}
+        for mode, gain in (("baseline", 0.0), ("monitor_only", 0.5))
+        for seed in (1, 2)
+        for fold in (1, 2, 3)
+        if (mode, seed, fold) not in (("monitor_only", 1, 3), ("baseline", 2, 1))
+    ]
+    (tmp_path / RESULTS).write_text(f"{HEAD} {json.dumps(runs)}}}")
+    found = analyze(tmp_path).differences["monitor_only"]
+    assert (found.mean, found.low, found.seeds) == (0.5, 0.5, 2)
 
 
 def test_an_effect_that_is_sure_is_told_by_which_way_is_better(tmp_path: Path) -> None:
@@ -226,6 +377,7 @@ def test_intervals_are_student_s() -> None:
         ('{"task": "market"}', "is no result of an ablation .KeyError: 'metric'"),
         (f"{HEAD} []}}", "holds no runs"),
         (f'{HEAD} [{{"mode": "baseline", "seed": 1, "mae": NaN}}]}}', "baseline with seed 1 has mae nan"),
+        (f"{HEAD} [{TWICE}, {TWICE}]}}", "baseline with seed 1 and fold 2 is there twice"),
     ],
 )  # fmt: skip
 def test_what_is_no_result(tmp_path: Path, content: str | None, words: str) -> None:

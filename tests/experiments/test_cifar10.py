@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,9 @@ import torch.nn.functional as F
 
 from trading_bot.errors import TrainingError
 from trading_bot.experiments import cifar10
+from trading_bot.experiments.ablation import MODES, PLACEBOS, ablation
+from trading_bot.experiments.ablation_analysis import analyze, told
+from trading_bot.experiments.ablation_kept import FILE
 from trading_bot.experiments.ablation_tasks import Cifar10Task, RunConfig
 from trading_bot.experiments.cifar10 import (
     ARCHIVE,
@@ -36,9 +40,12 @@ from trading_bot.experiments.cifar10_cnn import (
     batches,
 )
 from trading_bot.models.registry import count_parameters
+from trading_bot.training.loss_monitor import LossMonitorAgent, MonitorConfig
+from trading_bot.training.meta_controller import PARAMETERS, MetaLearningController
 
 Files = dict[str, bytes]
 EACH = 40  # records of a file
+DATA = Path(os.environ.get("TRADING_BOT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def records(count: int, seed: int) -> bytes:
@@ -259,7 +266,7 @@ def test_it_learns_what_colours_tell(tmp_path: Path) -> None:
     sha256 = packed(tmp_path, whole())
     task = Cifar10Task(tmp_path, subset=200, sha256=sha256)
     config = RunConfig(epochs=8, batch_size=16, learning_rate=0.003)
-    one, again, other = (task.train("fixed", {}, seed, config, None) for seed in (1, 1, 2))
+    one, again, other = (task.train("fixed", {}, seed, 0, config, None) for seed in (1, 1, 2))
     assert one.scores["accuracy"] > 0.8
     assert (one.scores, one.history["val_loss"]) == (again.scores, again.history["val_loss"])
     assert one.history["val_loss"] != other.history["val_loss"]
@@ -274,3 +281,46 @@ def test_images_are_standardised_by_those_that_are_trained_on(tmp_path: Path) ->
     assert X.std(dim=(0, 2, 3)).tolist() == pytest.approx([1, 1, 1], abs=1e-2)
     assert y.argmax(1).tolist() == images.train.labels.tolist()
     assert 0 <= accuracy(Cifar10CNN().eval(), images.test, images.train) <= 1
+
+
+# the ablation ---------------------------------------------------------------------------------------------------------
+
+
+def learned(folder: Path) -> RunConfig:
+    """A monitor that acts whenever it prefers to, a controller that proposes something, and steps enough for both."""
+    monitor, controller = folder / "monitor.safetensors", folder / "controller.safetensors"
+    LossMonitorAgent(MonitorConfig(margin=0.0, heads=1)).save(monitor)
+    MetaLearningController(np.full(PARAMETERS, 0.5)).save(controller)
+    return RunConfig(
+        epochs=4, batch_size=6, learning_rate=0.003, calibration=2, frequency=4, monitor=monitor, controller=controller
+    )
+
+
+def test_every_mode_from_the_archive_to_the_effects(tmp_path: Path) -> None:
+    task, config = Cifar10Task(tmp_path, subset=60, test=10, sha256=packed(tmp_path, whole())), learned(tmp_path)
+    runs = ablation(task, [1, 2], config, tmp_path / "one")
+    rows = [run.row for run in runs.values()]
+    assert [row["mode"] for row in rows] == [*MODES, *PLACEBOS] * 2
+    ablation(task, [1], config, tmp_path / "again")
+    for path in (tmp_path / "again/curves").iterdir():
+        assert path.read_bytes() == (tmp_path / "one/curves" / path.name).read_bytes()
+    assert (tmp_path / "one" / FILE).read_bytes().startswith((tmp_path / "again" / FILE).read_bytes())
+    weights = {row["mode"]: [row[name] for name in row if name.startswith("weight_")] for row in rows}
+    assert weights["baseline"] == pytest.approx([1 / 3] * 3)
+    for mode in weights.keys() - {"baseline"}:
+        assert weights[mode] != pytest.approx(weights["baseline"], abs=1e-6), mode
+    found = analyze(tmp_path / "one")
+    assert (found.task, found.metric, found.lower, found.folds) == ("cifar10", "accuracy", False, 1)
+    assert set(found.effects) == {"monitor", "controller", "interaction"}
+    by_mode = {mode: [row["accuracy"] for row in rows if row["mode"] == mode] for mode in MODES}
+    b, m, c, f = (sum(by_mode[mode]) / 2 for mode in MODES)
+    assert found.effects["monitor"].mean == pytest.approx(0.5 * ((m - b) + (f - c)))
+    assert "cifar10: accuracy by mode, more is better" in told(found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / ARCHIVE).is_file(), reason=f"the official archive is not here: {ARCHIVE}")
+def test_every_mode_on_the_official_archive(tmp_path: Path) -> None:
+    config = learned(tmp_path)
+    ablation(Cifar10Task(DATA, subset=200, test=100), [1], config, tmp_path / "results")
+    assert set(analyze(tmp_path / "results").means) == {*MODES, *PLACEBOS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from trading_bot.cli.experiment_options import (
 from trading_bot.cli.options import configured, json_option
 
 if TYPE_CHECKING:
+    from trading_bot.experiments.ablation_kept import Cell, Run
     from trading_bot.experiments.ablation_tasks import RunConfig, Task
     from trading_bot.experiments.weighted_fit import Budget
     from trading_bot.settings import Settings
@@ -72,8 +74,8 @@ def run(
     check_modes([mode])
     if tensorboard:
         load_tensorboard()
-    row, _ = run_mode(_made(settings, given), mode, seed, _config(given), logdir, tensorboard=tensorboard)
-    _tell_rows([row], logdir / f"{mode}-seed-{seed}.csv", as_json=as_json)
+    done = run_mode(_made(settings, given), mode, seed, _config(given), logdir, tensorboard=tensorboard)
+    _tell_rows([done.row], logdir / f"{mode}-seed-{seed}.csv", as_json=as_json)
 
 
 @experiment.command(cls=Listed)
@@ -89,7 +91,7 @@ def run(
 )
 @json_option
 def phase1(settings: Settings, seeds: tuple[int, ...], output: Path, as_json: bool, **given: Any) -> None:
-    """The baseline and everything adaptive, with several seeds.
+    """The baseline and everything adaptive, with several seeds. A run that was stopped goes on where it was.
 
     \b
     Example: trading-bot experiment phase1 --seeds 1 42 123 --epochs 30 --lr 1e-3 --output results.csv
@@ -117,9 +119,27 @@ def phase1(settings: Settings, seeds: tuple[int, ...], output: Path, as_json: bo
     show_default=True,
     help="Folder of the results.",
 )
+@whole("--folds", default=1, words="Walk-forward folds of the market; 1: the newest fifth judges.")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    help="Where finished runs are kept. [default: the folder of the results]",
+)
+@click.option(
+    "--page",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Also beside static weights that were tuned, as ablation.md there; of the market.",
+)
+@whole("--draws", default=20, words="Random static weights, of which the best is taken, for the page.")
 @json_option
-def ablation(settings: Settings, seeds: tuple[int, ...], folder: Path, as_json: bool, **given: Any) -> None:
+def ablation(
+    settings: Settings, seeds: tuple[int, ...], folder: Path, folds: int, work: Path | None, page: Path | None,
+    draws: int, as_json: bool, **given: Any,
+) -> None:  # fmt: skip
     """Baseline, monitor, controller, both, and the placebos, with several seeds; then the effects.
+
+    Runs that are finished are kept: an ablation that was stopped goes on where it was.
 
     \b
     Example: trading-bot experiment ablation --seeds 1 42 123 --epochs 25 --output_dir results/ablation
@@ -130,12 +150,32 @@ def ablation(settings: Settings, seeds: tuple[int, ...], folder: Path, as_json: 
     from trading_bot.experiments.ablation_analysis import told
 
     check_modes(list(MODES))
+    if given["task"] != "market" and (folds > 1 or page is not None):
+        raise click.BadParameter(f"--folds and --page are of the market, not of {given['task']}; leave them out")
+    task, config = _made(settings, given, folds), _config(given)
     with quietly():
-        rows = measure(_made(settings, given), seeds, _config(given), folder, _progress_of_rows)
+        runs = measure(task, seeds, config, folder, _progress_of_rows, work=work)
+        if page is not None:
+            _write_page(settings, task, runs, config, work or folder, draws, page, given["data"])
     if as_json:
-        show.print_json({"runs": rows, "analysis": look(folder)})
+        show.print_json({"runs": [run.row for run in runs.values()], "analysis": look(folder)})
         return
     click.echo(f"{told(look(folder))}\n\nresults  {folder / 'results.csv'}")
+
+
+def _write_page(
+    settings: Settings, task: Task, runs: Mapping[Cell, Run], config: RunConfig, work: Path, draws: int, page: Path,
+    data: str | None,
+) -> None:  # fmt: skip
+    from trading_bot.experiments.ablation_effects import judge
+    from trading_bot.experiments.ablation_report import PAGE, write
+    from trading_bot.experiments.ablation_tasks import MarketTask
+
+    assert isinstance(task, MarketTask)
+    found = judge(task, runs, config, work, draws, _tell)
+    _, source, sha256 = candles_of(settings, data)
+    write(found, page, command_line("ablation", data, found.found.seeds), source, sha256)
+    click.echo(f"written  {page / PAGE}", err=True)
 
 
 @experiment.command()
@@ -160,17 +200,18 @@ def analyze(folder: Path, as_json: bool) -> None:
 def _config(given: Mapping[str, Any]) -> RunConfig:
     from trading_bot.experiments.ablation_tasks import RunConfig
 
-    names = ("epochs", "batch_size", "learning_rate", "monitor", "controller")
+    names = ("epochs", "batch_size", "learning_rate", "calibration", "frequency", "monitor", "controller")
     return RunConfig(**{name: given[name] for name in names})
 
 
-def _made(settings: Settings, given: Mapping[str, Any]) -> Task:
+def _made(settings: Settings, given: Mapping[str, Any], folds: int = 1) -> Task:
     from trading_bot.experiments.ablation_tasks import Cifar10Task, MarketTask
     from trading_bot.training.prepared_data import prepare_data
 
     if given["task"] == "cifar10":
         return Cifar10Task(settings.data_dir / "datasets", subset=given["subset"], tell=_downloaded)
-    return MarketTask(prepare_data(candles_of(settings, given["data"])[0], given["horizon"]), given["batches"])
+    data = prepare_data(candles_of(settings, given["data"])[0], given["horizon"])
+    return MarketTask(data, given["batches"], folds)
 
 
 def _downloaded(done: int, total: int | None) -> None:
@@ -180,8 +221,9 @@ def _downloaded(done: int, total: int | None) -> None:
 
 
 def _progress_of_rows(row: Mapping[str, Any]) -> None:
-    score = list(row)[2]
-    click.echo(f"seed {row['seed']}  {row['mode']}: {score} {row[score]:.6f}", err=True)
+    score = next(name for name in row if name not in ("mode", "seed", "fold"))
+    fold = f"  fold {row['fold']}" if "fold" in row else ""
+    click.echo(f"seed {row['seed']}{fold}  {row['mode']}: {score} {row[score]:.6f}", err=True)
 
 
 def _tell_rows(rows: Sequence[Mapping[str, Any]], path: Path, *, as_json: bool) -> None:
@@ -200,9 +242,24 @@ def _tell_rows(rows: Sequence[Mapping[str, Any]], path: Path, *, as_json: bool) 
 @configured()
 @seeds_option(*range(1, 11))
 @BUDGET_OPTIONS
-@click.option("--combination", default="comprehensive", show_default=True, help="Of losses.")
+@click.option(
+    "--combinations",
+    "--combination",
+    multiple=True,
+    metavar="NAME …",
+    default=("comprehensive",),
+    show_default=True,
+    help="Of losses, one or several, or all.",
+)
 @whole("--draws", default=20, words="Random static weights, of which the best is taken.")
-@click.option("--arms", multiple=True, metavar="ARM …", help="Only these. [default: all]")
+@click.option(
+    "--arms",
+    multiple=True,
+    metavar="ARM …",
+    help="Only these. [default: all on one combination; on the others the static ones and the four strategies]",
+)
+@whole("--trend-bars", default=720, words="Bars of the return that tells a bull market.")
+@whole("--volatility-bars", default=168, words="Bars whose volatility tells a stable market.")
 @click.option(
     "--work",
     type=click.Path(path_type=Path),
@@ -213,35 +270,55 @@ def _tell_rows(rows: Sequence[Mapping[str, Any]], path: Path, *, as_json: bool) 
 @click.option("--page-only", is_flag=True, help="Train nothing; write the page of what is finished.")
 @json_option
 def adaptive_vs_fixed(
-    settings: Settings, seeds: tuple[int, ...], combination: str, draws: int, arms: tuple[str, ...], work: Path,
-    output: Path, page_only: bool, as_json: bool, **given: Any,
+    settings: Settings, seeds: tuple[int, ...], combinations: tuple[str, ...], draws: int, arms: tuple[str, ...],
+    trend_bars: int, volatility_bars: int, work: Path, output: Path, page_only: bool, as_json: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Every policy of weights beside equal, tuned and random static ones, walk-forward; writes adaptive-loss.md.
 
-    Fits that are finished are kept: a run that was stopped goes on where it was.
+    Several combinations are also held beside each other, over all rows and by the market's condition. Fits that are
+    finished are kept: a run that was stopped goes on where it was.
 
     \b
     Example: trading-bot experiment adaptive-vs-fixed --data candles/BTC_USDT-1h.csv.gz --seeds 1 2
+             trading-bot experiment adaptive-vs-fixed --data candles/BTC_USDT-1h.csv.gz --combinations all
     """
     from trading_bot.experiments.adaptive_vs_fixed import Plan, finished, measure
+    from trading_bot.experiments.adaptive_vs_fixed_combinations import gather, plans_of
+    from trading_bot.experiments.adaptive_vs_fixed_combinations_report import write_combinations
     from trading_bot.experiments.adaptive_vs_fixed_comparison import compare
+    from trading_bot.experiments.adaptive_vs_fixed_conditions import conditions_of
+    from trading_bot.experiments.adaptive_vs_fixed_conditions_report import write_conditions
     from trading_bot.experiments.adaptive_vs_fixed_report import PAGE, write
+    from trading_bot.training.adaptive_loss import COMBINATIONS
     from trading_bot.training.prepared_data import prepare_data
 
     candles, source, sha256 = candles_of(settings, given["data"])
-    chosen = {"arms": arms} if arms else {}
-    plan = Plan(
-        combination=combination, seeds=seeds, folds=given["folds"], draws=draws, budget=_budget(given), **chosen
-    )  # fmt: skip
+    plan = Plan(seeds=seeds, folds=given["folds"], draws=draws, budget=_budget(given))
+    plans = plans_of(plan, tuple(COMBINATIONS) if "all" in combinations else combinations, arms)
+    several, bars = len(plans) > 1, (trend_bars, volatility_bars)
     data = prepare_data(candles, given["horizon"])
+    conditions = conditions_of(candles, data, plan.folds, *bars) if several else ()
+    cells = {}
     with quietly():
-        cells = finished(data, plan, work) if page_only else measure(data, plan, work, _tell)
-    found = compare(data, plan, cells)
-    write(found, output, command_line("adaptive-vs-fixed", given["data"], found.seeds), source, sha256)
+        for each in plans:
+            tell = partial(_tell_of, each.combination) if several else _tell
+            cells[each.combination] = finished(data, each, work) if page_only else measure(data, each, work, tell)
+    found = compare(data, plans[0], cells[plans[0].combination])
+    together = gather(data, plans, cells) if several else None
+    command = command_line("adaptive-vs-fixed", given["data"], found.seeds)
+    write(found, output, command, source, sha256)
+    told = {"seeds": found.seeds, "zero": found.zero, "arms": found.comparisons}
+    if together is not None:
+        told["combinations"] = write_combinations(together, output, command)
+        told["conditions"] = write_conditions(together, conditions, bars, output, command)
     if as_json:
-        show.print_json({"seeds": found.seeds, "zero": found.zero, "arms": found.comparisons})
-    else:
-        click.echo(f"{len(found.arms)} arms, {len(found.seeds)} seeds, {plan.folds} folds: {output / PAGE} written")
+        show.print_json(told)
+        return
+    counts = [f"{len(found.arms)} arms, {len(found.seeds)} seeds, {plan.folds} folds"]
+    if together is not None:
+        counts.append(f"{len(together.combinations)} combinations, {len(together.arms)} arms, "
+                      f"{len(together.seeds)} seeds")  # fmt: skip
+    click.echo(f"{'; '.join(counts)}: {output / PAGE} written")
 
 
 @experiment.command(cls=Listed)
@@ -272,6 +349,10 @@ def features(
 
 def _tell(line: str) -> None:
     click.echo(line, err=True)
+
+
+def _tell_of(combination: str, line: str) -> None:
+    _tell(f"{combination}  {line}")
 
 
 def _budget(given: Mapping[str, Any]) -> Budget:

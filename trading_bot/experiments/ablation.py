@@ -1,7 +1,8 @@
 """Monitor and controller, each with and without the other: runs of four modes and two placebos, and what is kept.
 
 Runs with the same seed have the same first weights, data and order; a rerun writes the same bytes, for no file holds a
-time. `ablation_analysis` tells what came out and needs nothing but Python.
+time. Runs that are finished are kept, so that an ablation that was stopped goes on. `ablation_analysis` tells what came
+out and needs nothing but Python.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any
 from trading_bot.durable import replacing
 from trading_bot.errors import TrainingError, unknown
 from trading_bot.experiments.ablation_analysis import RESULTS
-from trading_bot.experiments.ablation_tasks import Outcome, RunConfig, Task
+from trading_bot.experiments.ablation_kept import Cell, Row, Run, finished, keep, key_of, learned
+from trading_bot.experiments.ablation_tasks import RunConfig, Task
 from trading_bot.training.adaptive_loss import POLICIES
 from trading_bot.training.weight_policies import policy_options
 
@@ -27,8 +29,6 @@ MODES: Mapping[str, str] = MappingProxyType(  # mode → weight policy
 )
 PLACEBOS: Mapping[str, str] = MappingProxyType({"random_monitor": "random_monitor", AVERAGE: "time_average"})
 _MEANINGLESS = {"seconds", "val_combined"}  # a time; and what moves with the weights
-
-Row = dict[str, Any]
 
 
 def check_modes(modes: Sequence[str]) -> None:
@@ -51,13 +51,14 @@ def check_modes(modes: Sequence[str]) -> None:
 
 
 def run(
-    task: Task, mode: str, seed: int, config: RunConfig, folder: Path, *,
+    task: Task, mode: str, seed: int, config: RunConfig, folder: Path, *, fold: int = 0,
     weights: Mapping[str, float] | None = None, tensorboard: bool = False,
-) -> tuple[Row, Outcome]:  # fmt: skip
-    """One run, and its curve as FOLDER/MODE-seed-SEED.csv.
+) -> Run:  # fmt: skip
+    """One run, and its curve as FOLDER/MODE-seed-SEED.csv; of one of several folds, …-fold-FOLD.csv.
 
     Parameters
     ----------
+    fold : from 0; from 1 in what is written
     weights : of `time_average`, those that it keeps constant
     tensorboard : write its curves too, into a folder of that name
 
@@ -71,21 +72,25 @@ def run(
     check_modes([mode])
     if mode == AVERAGE and weights is None:
         raise TrainingError(f"{AVERAGE} has no weights of its own; run the ablation, which takes them from {FULL}")
-    name = f"{mode}-seed-{seed}"
     policy = {**MODES, **PLACEBOS}[mode]
     options: dict[str, Any] = {} if weights is None else {"weights": dict(weights)}
-    learned = {"agent": config.monitor, "controller": config.controller}
-    options |= {each: path for each, path in learned.items() if path is not None and each in policy_options(policy)}
-    board = folder / "tensorboard" / name if tensorboard else None
-    outcome = task.train(policy, options, seed, config, board)
+    files = {"agent": config.monitor, "controller": config.controller}
+    options |= {each: path for each, path in files.items() if path is not None and each in policy_options(policy)}
+    board = folder / "tensorboard" / _name(task, mode, seed, fold) if tensorboard else None
+    outcome = task.train(policy, options, seed, fold, config, board)
     columns = [column for column in outcome.history if column not in _MEANINGLESS and _tells(task, column)]
     curve = [
         {"epoch": epoch + 1, **{column: outcome.history[column][epoch] for column in columns}}
         for epoch in range(outcome.history.epochs)
     ]
-    write_csv(folder / f"{name}.csv", curve)
-    row = {"mode": mode, "seed": seed, **outcome.scores, "epoch": outcome.epoch}
-    return row | {f"weight_{loss}": weight for loss, weight in outcome.weights.items()}, outcome
+    write_csv(folder / f"{_name(task, mode, seed, fold)}.csv", curve)
+    where = {"fold": fold + 1} if task.folds > 1 else {}
+    row = {"mode": mode, "seed": seed, **where, **outcome.scores, "epoch": outcome.epoch}
+    return Run.of(row | {f"weight_{loss}": weight for loss, weight in outcome.weights.items()}, curve, outcome)
+
+
+def _name(task: Task, mode: str, seed: int, fold: int) -> str:
+    return f"{mode}-seed-{seed}" + (f"-fold-{fold + 1}" if task.folds > 1 else "")
 
 
 def _tells(task: Task, column: str) -> bool:
@@ -103,20 +108,23 @@ def phase1(
     TrainingError
         If a mode cannot be run, or as the trainer does.
     """
-    rows = _measure(task, (BASELINE, FULL), seeds, config, output.with_suffix(""), tell)
+    folder = output.with_suffix("")
+    rows = [run.row for run in _measure(task, (BASELINE, FULL), seeds, config, folder, folder, tell).values()]
     write_csv(output, rows)
     return rows
 
 
 def ablation(
     task: Task, seeds: Sequence[int], config: RunConfig, folder: Path, tell: Callable[[Row], object] = lambda row: None,
-    *, modes: Sequence[str] | None = None,
-) -> list[Row]:  # fmt: skip
-    """Every mode with every seed: results.csv and results.json in the folder, and a curve of each run.
+    *, modes: Sequence[str] | None = None, work: Path | None = None,
+) -> dict[Cell, Run]:  # fmt: skip
+    """Every mode with every seed and fold: results.csv and results.json in the folder, and a curve of each run.
 
     Parameters
     ----------
+    tell : called with the row of each run that was not kept from before
     modes : which; None: the four and, of the placebos, those there are policies for
+    work : folder in which finished runs are kept; None: the one of the results
 
     Raises
     ------
@@ -125,34 +133,41 @@ def ablation(
     """
     if modes is None:
         modes = (*MODES, *(mode for mode, policy in PLACEBOS.items() if policy in POLICIES))
-    rows = _measure(task, modes, seeds, config, folder / "curves", tell)
+    runs = _measure(task, modes, seeds, config, folder / "curves", work or folder, tell)
+    rows = [run.row for run in runs.values()]
     write_csv(folder / "results.csv", rows)
     facts = {
-        "task": task.name, "metric": task.metric, "lower_is_better": task.lower, "epochs": config.epochs,
-        "batch_size": config.batch_size, "learning_rate": config.learning_rate, "runs": rows,
+        "task": task.name, "metric": task.metric, "lower_is_better": task.lower, "folds": task.folds,
+        "epochs": config.epochs, "batch_size": config.batch_size, "learning_rate": config.learning_rate,
+        "calibration": config.calibration, "frequency": config.frequency, **learned(config), "runs": rows,
     }  # fmt: skip
     _write(folder / RESULTS, json.dumps(facts, indent=2) + "\n")
-    return rows
+    return runs
 
 
 def _measure(
-    task: Task, modes: Sequence[str], seeds: Sequence[int], config: RunConfig, folder: Path,
+    task: Task, modes: Sequence[str], seeds: Sequence[int], config: RunConfig, folder: Path, work: Path,
     tell: Callable[[Row], object],
-) -> list[Row]:  # fmt: skip
+) -> dict[Cell, Run]:  # fmt: skip
     check_modes(modes)
     if not seeds or len(set(seeds)) < len(seeds):
         raise TrainingError(f"found the seeds {list(seeds)}; wanted at least one, each once")
     if AVERAGE in modes and FULL not in modes:
         raise TrainingError(f"found {AVERAGE} without {FULL}, whose mean weights it takes; add {FULL}")
-    rows = []
-    for seed in seeds:
-        average: Mapping[str, float] | None = None
-        for mode in sorted(modes, key=lambda mode: mode == AVERAGE):  # it comes after the one it takes the weights of
-            row, outcome = run(task, mode, seed, config, folder, weights=average if mode == AVERAGE else None)
-            average = outcome.averages if mode == FULL else average
-            rows.append(row)
-            tell(row)
-    return rows
+    key = key_of(task, config)
+    done, runs = finished(work, key), dict[Cell, Run]()
+    ordered = sorted(modes, key=lambda mode: mode == AVERAGE)  # it comes after the one it takes the weights of
+    for cell in ((seed, fold, mode) for seed in seeds for fold in range(task.folds) for mode in ordered):
+        seed, fold, mode = cell
+        if cell in done:
+            runs[cell] = done[cell]
+            write_csv(folder / f"{_name(task, mode, seed, fold)}.csv", runs[cell].curve)
+            continue
+        weights = runs[seed, fold, FULL].averages if mode == AVERAGE else None
+        runs[cell] = run(task, mode, seed, config, folder, fold=fold, weights=weights)
+        keep(work, key, cell, runs[cell])
+        tell(runs[cell].row)
+    return runs
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -4,6 +4,8 @@
 
 Of a metric B (baseline), M (monitor), C (controller), F (both), with one value for each seed:
 Mon = ½[(M − B) + (F − C)], Ctl = ½[(C − B) + (F − M)], Int = ½[(F − C) − (M − B)].
+Of several folds, what is paired by seed and fold is averaged over the folds of each seed: all seeds have the same
+folds, and to count each anew would make the interval too narrow. It tells of other seeds then, not of another time.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ _T = (  # two-sided 95 % points of Student's t, 1 to 30 degrees of freedom
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
 
+Cells = Mapping[tuple[int, int], float]  # by seed and fold
 Effect = Callable[[float, float, float, float], float]
 EFFECTS: Mapping[str, Effect] = {
     "monitor": lambda b, m, c, f: 0.5 * ((m - b) + (f - c)),
@@ -35,7 +38,7 @@ EFFECTS: Mapping[str, Effect] = {
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over seeds and its 95 % interval (Student's t, paired by seed); None with a single seed."""
+    """A mean over seeds and its 95 % interval (Student's t over the means of each seed); None with a single seed."""
 
     mean: float
     low: float | None
@@ -50,6 +53,7 @@ class Analysis:
     Attributes
     ----------
     metric, lower : what was measured on rows not trained on, and whether less is better
+    folds : that a seed was run on
     means : by mode, over all its seeds
     differences : by mode but the baseline, from the baseline, over the seeds of both
     effects : monitor, controller, interaction, over the seeds that all four modes have; empty if there are none
@@ -58,6 +62,7 @@ class Analysis:
     task: str
     metric: str
     lower: bool
+    folds: int
     means: Mapping[str, Interval]
     differences: Mapping[str, Interval]
     effects: Mapping[str, Interval]
@@ -88,18 +93,24 @@ def analyze(folder: Path) -> Analysis:
         raise TrainingError(f"{path} holds no runs; run the ablation again")
     base = values.get("baseline", {})
     differences = {
-        mode: interval([found[seed] - base[seed] for seed in found if seed in base])
+        mode: interval(_by_seed([found, base], lambda value, reference: value - reference))
         for mode, found in values.items()
         if mode != "baseline" and found.keys() & base.keys()
     }
-    seeds = [seed for seed in base if all(seed in values.get(mode, {}) for mode in FOUR)]
-    effects = {
-        name: interval([effect(*(values[mode][seed] for mode in FOUR)) for seed in seeds])
-        for name, effect in EFFECTS.items()
-        if seeds
-    }
-    means = {mode: interval(list(found.values())) for mode, found in values.items()}
-    return Analysis(task, metric, lower, means, differences, effects)
+    four = [values.get(mode, {}) for mode in FOUR]
+    effects = {name: interval(each) for name, effect in EFFECTS.items() if (each := _by_seed(four, effect))}
+    means = {mode: interval(_by_seed([found], lambda value: value)) for mode, found in values.items()}
+    folds = len({fold for found in values.values() for _, fold in found})
+    return Analysis(task, metric, lower, folds, means, differences, effects)
+
+
+def _by_seed(modes: Sequence[Cells], combine: Callable[..., float]) -> list[float]:
+    """For each seed the mean, over the folds that all these modes have of it, of what their values combine to."""
+    found: dict[int, list[float]] = {}
+    for seed, fold in modes[0]:
+        if all((seed, fold) in mode for mode in modes):
+            found.setdefault(seed, []).append(combine(*(mode[seed, fold] for mode in modes)))
+    return [fmean(each) for each in found.values()]
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -116,8 +127,10 @@ def interval(values: Sequence[float]) -> Interval:
 def told(found: Analysis) -> str:
     """The analysis in words and numbers, for a terminal."""
     lines = [f"{found.task}: {found.metric} by mode, {'less' if found.lower else 'more'} is better", ""]
-    lines += [f"  {mode:<16} {each.mean:>10.6f}   {each.seeds} seeds" for mode, each in found.means.items()]
-    lines += ["", "difference from the baseline, paired by seed, 95 % interval", ""]
+    over = "" if found.folds == 1 else f" × {found.folds} folds"
+    paired = "paired by seed" if found.folds == 1 else "paired by seed and fold, averaged over the folds of each seed"
+    lines += [f"  {mode:<16} {each.mean:>10.6f}   {each.seeds} seeds{over}" for mode, each in found.means.items()]
+    lines += ["", f"difference from the baseline, {paired}, 95 % interval", ""]
     lines += [f"  {mode:<16} {_shown(each)}" for mode, each in found.differences.items()]
     lines += ["", "effects: ½[(M−B)+(F−C)], ½[(C−B)+(F−M)], ½[(F−C)−(M−B)]", ""]
     lines += [f"  {name:<16} {_shown(each)}   {_verdict(each, found.lower)}" for name, each in found.effects.items()]
@@ -141,12 +154,14 @@ def _verdict(each: Interval, lower: bool) -> str:
     return "helps" if (each.high < 0) == lower else "harms"
 
 
-def _by_mode(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, dict[int, float]]:
-    """The metric by mode and seed."""
-    found: dict[str, dict[int, float]] = {}
+def _by_mode(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, dict[tuple[int, int], float]]:
+    """The metric by mode, seed and fold; 1 where there is but one fold."""
+    found: dict[str, dict[tuple[int, int], float]] = {}
     for each in runs:
-        value = float(each[metric])
+        mode, cell, value = str(each["mode"]), (int(each["seed"]), int(each.get("fold", 1))), float(each[metric])
         if not math.isfinite(value):
-            raise ValueError(f"{each['mode']} with seed {each['seed']} has {metric} {value}")
-        found.setdefault(str(each["mode"]), {})[int(each["seed"])] = value
+            raise ValueError(f"{mode} with seed {cell[0]} has {metric} {value}")
+        if cell in found.setdefault(mode, {}):
+            raise ValueError(f"{mode} with seed {cell[0]} and fold {cell[1]} is there twice")
+        found[mode][cell] = value
     return found

@@ -7,7 +7,6 @@ stopped goes on.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 
 from trading_bot.domain.market import Floats
 from trading_bot.errors import TrainingError, unknown
+from trading_bot.experiments.kept_lines import append_line, packed, read_lines, unpacked
 from trading_bot.experiments.weighted_fit import SIZES, Budget, Fit, Weighting, fit
 from trading_bot.training.adaptive_loss import COMBINATIONS, POLICIES
 from trading_bot.training.evaluation import splits_of
@@ -93,13 +93,13 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__slots__ if name not in ("chosen", "last")}
-        return {**plain, "chosen": _packed(self.chosen), "last": _packed(self.last)}
+        return {**plain, "chosen": packed(self.chosen), "last": packed(self.last)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Result:
         """What `as_json` gave."""
         plain = {name: values[name] for name in cls.__slots__ if name not in ("chosen", "last")}
-        return cls(**plain, chosen=_unpacked(values["chosen"]), last=_unpacked(values["last"]))
+        return cls(**plain, chosen=unpacked(values["chosen"]), last=unpacked(values["last"]))
 
 
 def measure(
@@ -119,7 +119,7 @@ def measure(
         if (seed, fold, arm) in done:
             continue
         result = judge(data, *folds[fold], plan, seed, fold, arm)
-        _keep(folder, _key(data, plan) + _learned(arm), result)
+        append_line(folder / FILE, {"key": _key(data, plan) + _learned(arm), **result.as_json()})
         done[seed, fold, arm] = result
         tell(f"seed {seed}  fold {fold + 1}/{plan.folds}  {arm}: {result.fits} fits in {result.seconds:.1f} s, "
              f"validation {result.validation:.4f} at epoch {result.epoch}")  # fmt: skip
@@ -167,34 +167,13 @@ def draws(names: Sequence[str], count: int, seed: int, fold: int) -> list[dict[s
 
 def finished(data: PreparedData, plan: Plan, folder: Path) -> dict[Cell, Result]:
     """What is in the folder of this data and budget, of whatever arms and seeds."""
-    path, key = folder / FILE, _key(data, plan)
-    if not path.exists():
-        return {}
+    key = _key(data, plan)
     found = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        values = _read(line)
-        if values is not None and values.get("key") == key + _learned(values["arm"]):
+    for values in read_lines(folder / FILE):
+        if values.get("key") == key + _learned(values["arm"]):
             result = Result.from_json(values)
             found[result.seed, result.fold, result.arm] = result
     return found
-
-
-def _keep(folder: Path, key: str, result: Result) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / FILE
-    with path.open("a+b") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 1))
-        torn = size and file.read(1) != b"\n"  # a kill cut the last line short
-        file.write(b"\n" * bool(torn) + json.dumps({"key": key, **result.as_json()}).encode() + b"\n")
-
-
-def _read(line: str) -> dict[str, Any] | None:
-    try:
-        values: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return None
-    return values
 
 
 def _key(data: PreparedData, plan: Plan) -> str:
@@ -214,11 +193,3 @@ def _learned(arm: str) -> str:
     for path in sorted(FOLDER.glob("*")):
         digest.update(path.name.encode() + path.read_bytes())
     return f" {digest.hexdigest()[:16]}"
-
-
-def _packed(forecast: Floats) -> str:
-    return base64.b64encode(forecast.astype("<f4").tobytes()).decode()
-
-
-def _unpacked(text: str) -> Floats:
-    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float64)

@@ -27,6 +27,7 @@ class Comparison:
     error, missed : mean absolute error and share of wrong signs, arm − tuned; below 0 the arm is better
     last : as `error`, of the models of the last step
     dm : Diebold and Mariano's p of the errors, averaged over seeds
+    beside_equal : as `error`, arm − equal weights, where these were measured
     """
 
     arm: str
@@ -38,6 +39,7 @@ class Comparison:
     missed: Difference | None = None
     last: Difference | None = None
     dm: float | None = None
+    beside_equal: Difference | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,10 +88,12 @@ def compare(data: PreparedData, plan: Plan, cells: Mapping[Cell, Result]) -> Fin
     seeds = tuple(seed for seed in plan.seeds if begun and all(whole(seed, arm) for arm in begun))
     if not seeds or TUNED not in begun:
         raise TrainingError(
-            f"no seed of {list(plan.seeds)} is finished with {TUNED!r} on all {plan.folds} folds; run it for longer"
+            f"no seed of {list(plan.seeds)} is finished with {TUNED!r} of {plan.combination!r} on all {plan.folds} "
+            "folds; run it for longer"
         )
     targets = [data.y[held].astype(np.float64) for _, held in splits_of(data, plan.folds)]
-    found = [_compare(arm, cells, seeds, targets, data.horizon) for arm in begun]
+    equal = losses_of(EQUAL, cells, seeds, targets, last=False)[0] if EQUAL in begun else None
+    found = [_compare(arm, cells, seeds, targets, data.horizon, equal) for arm in begun]
     zero = float(np.abs(np.concatenate(targets)).mean())
     pasts = [data.past[held].astype(np.float64) for _, held in splits_of(data, plan.folds)]
     persistence = float(np.abs(np.concatenate(pasts) - np.concatenate(targets)).mean())
@@ -97,25 +101,25 @@ def compare(data: PreparedData, plan: Plan, cells: Mapping[Cell, Result]) -> Fin
 
 
 def _compare(
-    arm: str, cells: Mapping[Cell, Result], seeds: Sequence[int], targets: Sequence[Floats], horizon: int
-) -> Comparison:
-    own, last = (_losses(arm, cells, seeds, targets, last=last) for last in (False, True))
-    mae, hit_rate, last_mae, last_hit_rate = (
-        _mean(own[0]), 1 - _mean(own[1]), _mean(last[0]), 1 - _mean(last[1])
-    )  # fmt: skip
-    if arm == TUNED:
-        return Comparison(arm, mae, hit_rate, last_mae, last_hit_rate)
-    tuned, tuned_last = (_losses(TUNED, cells, seeds, targets, last=last) for last in (False, True))
+    arm: str, cells: Mapping[Cell, Result], seeds: Sequence[int], targets: Sequence[Floats], horizon: int,
+    equal: Losses | None,
+) -> Comparison:  # fmt: skip
+    own, last = (losses_of(arm, cells, seeds, targets, last=last) for last in (False, True))
+    scores = (mean_of(own[0]), 1 - mean_of(own[1]), mean_of(last[0]), 1 - mean_of(last[1]))
     block = 2 * horizon
-    first, second = (_over_seeds(each) for each in (own[0], tuned[0]))
+    beside_equal = None if equal is None or arm == EQUAL else paired_difference(own[0], equal, block)
+    if arm == TUNED:
+        return Comparison(arm, *scores, beside_equal=beside_equal)
+    tuned, tuned_last = (losses_of(TUNED, cells, seeds, targets, last=last) for last in (False, True))
+    first, second = (over_seeds(each) for each in (own[0], tuned[0]))
     return Comparison(
-        arm, mae, hit_rate, last_mae, last_hit_rate,
+        arm, *scores,
         paired_difference(own[0], tuned[0], block), paired_difference(own[1], tuned[1], block),
-        paired_difference(last[0], tuned_last[0], block), diebold_mariano(first, second, horizon).p,
+        paired_difference(last[0], tuned_last[0], block), diebold_mariano(first, second, horizon).p, beside_equal,
     )  # fmt: skip
 
 
-def _losses(
+def losses_of(
     arm: str, cells: Mapping[Cell, Result], seeds: Sequence[int], targets: Sequence[Floats], *, last: bool
 ) -> tuple[Losses, Losses]:
     """Absolute errors of all rows, and 1 where the sign was wrong of those that moved."""
@@ -131,11 +135,11 @@ def _losses(
     return errors, missed
 
 
-def _mean(losses: Losses) -> float:
+def mean_of(losses: Losses) -> float:
     return float(np.concatenate([fold for seed in losses for fold in seed]).mean())
 
 
-def _over_seeds(losses: Losses) -> Floats:
+def over_seeds(losses: Losses) -> Floats:
     """(rows,) of all folds, the mean of what each seed lost."""
     averaged: Floats = np.concatenate([np.mean(fold, axis=0) for fold in zip(*losses, strict=True)])
     return averaged

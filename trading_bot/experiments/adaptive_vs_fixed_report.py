@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from trading_bot import __version__
 from trading_bot.experiments.adaptive_vs_fixed import EQUAL, RANDOM, SINGLE, STATIC, TUNED
 from trading_bot.experiments.adaptive_vs_fixed_comparison import Findings
-from trading_bot.experiments.report_section import table, write_section
+from trading_bot.experiments.report_section import between, chance, listed, table, write_section
 from trading_bot.experiments.statistics import Difference, holm
 
 PAGE, PICTURE = "adaptive-loss.md", "adaptive-loss.png"
@@ -75,8 +75,8 @@ def _verdict(found: Findings) -> str:
     by_arm = {each.arm: each for each in found.comparisons}
     words = [
         f"Policies whose mean absolute error is below that of the tuned static weights, the 95 % interval without 0: "
-        f"{_listed(better)}; of these by Holm's p < 0.05 over {len(arms)} policies: {_listed(surer)}. Above it: "
-        f"{_listed(worse)}. With more hits, likewise: {_listed(directed)}."
+        f"{listed(better)}; of these by Holm's p < 0.05 over {len(arms)} policies: {listed(surer)}. Above it: "
+        f"{listed(worse)}. With more hits, likewise: {listed(directed)}."
     ]
     if not surer:
         words.append(
@@ -96,7 +96,7 @@ def _verdict(found: Findings) -> str:
     )
     if found.idle:
         words.append(
-            f"The same as equal weights in every fit: {_listed(found.idle)}; nothing made them move a weight. (What "
+            f"The same as equal weights in every fit: {listed(found.idle)}; nothing made them move a weight. (What "
             "follows a trained monitor or controller has nothing to follow where none was worth shipping.)"
         )
     missing = [arm for arm in found.plan.arms if arm not in found.arms]
@@ -106,22 +106,23 @@ def _verdict(found: Findings) -> str:
 
 
 def _scores(found: Findings) -> str:
-    others = [each for each in found.comparisons if each.error is not None]
-    policies = [each for each in others if each.arm in found.policies]
-    errors = dict(zip([each.arm for each in policies], _adjusted([each.error for each in policies]), strict=True))
-    signs = dict(zip([each.arm for each in policies], _adjusted([each.missed for each in policies]), strict=True))
-    rows = []
-    for each in found.comparisons:
-        cells = [each.arm, f"{1e5 * each.mae:.1f}", f"{each.hit_rate:.2%}"]
-        if each.error is None or each.missed is None:
-            rows.append([*cells, *["–"] * 7])
-            continue
-        rows.append([
-            *cells, _between(each.error, 1e5), _chance(each.error.p), _chance(errors.get(each.arm)), _chance(each.dm),
-            _between(each.missed, -100), _chance(each.missed.p), _chance(signs.get(each.arm)),
-        ])  # fmt: skip
+    policies = [each for each in found.comparisons if each.arm in found.policies]
+    holms = [
+        dict(zip([each.arm for each in policies], _adjusted(differences), strict=False))
+        for differences in (
+            [each.error for each in policies], [each.beside_equal for each in policies],
+            [each.missed for each in policies],
+        )
+    ]  # fmt: skip
+    rows = [
+        [each.arm, f"{1e5 * each.mae:.1f}", f"{each.hit_rate:.2%}",
+         _shown(each.error, 1e5), chance(each.error.p if each.error else None), chance(holms[0].get(each.arm)),
+         chance(each.dm), _shown(each.beside_equal, 1e5), chance(holms[1].get(each.arm)), _shown(each.missed, -100),
+         chance(each.missed.p if each.missed else None), chance(holms[2].get(each.arm))]
+        for each in found.comparisons
+    ]  # fmt: skip
     header = ("arm", "MAE, 10⁻⁵", "hit rate", "MAE − tuned, 10⁻⁵ (95 %)", "p", "Holm", "DM p",
-              "hits − tuned, points (95 %)", "p", "Holm")  # fmt: skip
+              "MAE − equal, 10⁻⁵ (95 %)", "Holm", "hits − tuned, points (95 %)", "p", "Holm")  # fmt: skip
     seeds, folds = len(found.seeds), found.plan.folds
     return (
         f"{table(header, rows)}\n\nForecasting no move has a MAE of {1e5 * found.zero:.1f} · 10⁻⁵, and that the "
@@ -135,7 +136,7 @@ def _scores(found: Findings) -> str:
 def _last(found: Findings) -> str:
     rows = [
         [each.arm, f"{1e5 * each.last_mae:.1f}", f"{each.last_hit_rate:.2%}",
-         "–" if each.last is None else _between(each.last, 1e5)]
+         _shown(each.last, 1e5)]
         for each in found.comparisons
     ]  # fmt: skip
     return (
@@ -187,21 +188,13 @@ def _how(found: Findings, source: str, sha256: str) -> str:
     )
 
 
+def _shown(each: Difference | None, factor: float) -> str:
+    return "–" if each is None else between(each, factor)
+
+
 def _adjusted(differences: Sequence[Difference | None]) -> list[float]:
-    return [float(p) for p in holm([each.p for each in differences if each is not None])] if differences else []
-
-
-def _between(each: Difference, factor: float) -> str:
-    low, high = sorted((factor * each.low, factor * each.high))
-    return f"{factor * each.value:+.2f} ({low:+.2f} … {high:+.2f})"
-
-
-def _chance(p: float | None) -> str:
-    return "–" if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"
+    ps = [each.p for each in differences if each is not None]
+    return [float(p) for p in holm(ps)] if ps else []
 
 
 def _picture(found: Findings, path: Path) -> None:

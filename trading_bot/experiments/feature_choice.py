@@ -20,7 +20,7 @@ import torch
 from trading_bot import __version__
 from trading_bot.domain.market import Candles, Floats
 from trading_bot.errors import TrainingError
-from trading_bot.experiments.report_section import table, write_section
+from trading_bot.experiments.report_section import between, table, write_section
 from trading_bot.experiments.statistics import Difference, holm, paired_difference
 from trading_bot.experiments.weighted_fit import Budget, Weighting, fit
 from trading_bot.features.selection import FeatureSelector
@@ -181,8 +181,8 @@ def write_features(found: FeatureFindings, folder: Path, command: str, source: s
     for arm in ARMS:
         cells = [labels[arm], f"{1e5 * _mean(found.errors[arm]):.1f}", f"{1 - _mean(found.missed[arm]):.2%}",
                  f"{found.fits[arm]:.2f}"]  # fmt: skip
-        rows.append([*cells, *(["–", "–"] if arm == ALL else [_between(errors[arm, ALL], 1e5),
-                                                              _between(signs[arm, ALL], -100)])])  # fmt: skip
+        rows.append([*cells, *(["–", "–"] if arm == ALL else [between(errors[arm, ALL], 1e5),
+                                                              between(signs[arm, ALL], -100)])])  # fmt: skip
     told = " ".join(
         _told(f"{labels[arm]} against {labels[other]}", errors[arm, other], float(adjusted[arm, other]))
         for arm, other in pairs
@@ -217,12 +217,7 @@ def _difference(losses: Mapping[str, list[list[Floats]]], arm: str, other: str, 
 def _told(what: str, error: Difference, p: float) -> str:
     how = "smaller" if error.value < 0 else "larger"
     shown = f"the error is {how}" if p < 0.05 else "no difference of the error is shown"
-    return f"{what[0].upper()}{what[1:]}: {shown} ({_between(error, 1e5)}, p {p:.3f})."
-
-
-def _between(each: Difference, factor: float) -> str:
-    low, high = sorted((factor * each.low, factor * each.high))
-    return f"{factor * each.value:+.2f} ({low:+.2f} … {high:+.2f})"
+    return f"{what[0].upper()}{what[1:]}: {shown} ({between(error, 1e5)}, p {p:.3f})."
 
 
 def _mean(losses: list[list[Floats]]) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from trading_bot.experiments.statistics import Difference
+
 
 def write_section(path: Path, section: str, page_title: str) -> None:
     """Put a section into the page, in the place of an older one of its title; other sections stay.
@@ -26,3 +28,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table whose first column is words and the others numbers."""
     aligned = ["---", *("---:" for _ in header[1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, aligned, *rows))
+
+
+def between(each: Difference, factor: float) -> str:
+    """A difference and its interval in units of 1 / factor; a negative factor turns its sign."""
+    low, high = sorted((factor * each.low, factor * each.high))
+    return f"{factor * each.value:+.2f} ({low:+.2f} … {high:+.2f})"
+
+
+def chance(p: float | None) -> str:
+    """A p-value, or a dash where there is none."""
+    return "–" if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a row."""
+    return ", ".join(names) or "none"
