@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 NOTED = "ensemble.trm"
 BARS = 40
-QUICK = ("--batches", "4", "--batch-size", "16", "--supervision-steps", "2", "--learning-rate", "0.003")
+QUICK = ("--batches", "2", "--batch-size", "8", "--supervision-steps", "2", "--learning-rate", "0.003")
 TRM: dict[str, Any] = {"ensemble": {"method": "trm", "log_change": 0.02}}
 
 
@@ -81,6 +81,13 @@ def test_backtest_bot_and_a_bot_killed_half_way_decide_alike_and_say_why(
         with short.store.reading() as tx:
             assert story(tx.find(Decision)) == story(theirs)[: 2 * 16]
 
+        # one that grew old is silent
+        bot.write(market=market(tmp_path / "candles"), **TRM, neural={"max_age_days": 1.0})
+        with run_backtest(bot.settings()).store.reading() as tx:
+            notes = [d.notes[NOTED] for d in tx.find(Decision, symbol="BTC/USDT")]
+        assert [note.startswith("after ") for note in notes] == [False, *[True] * 24, *[False] * 16]
+        assert notes[-1] == "silent: its model is 2 days old, neural.max_age_days is 1; train again"
+
         # without it, other weights
         bot.write(market=market(tmp_path / "candles"))
         table = run_backtest(bot.settings())
@@ -138,13 +145,3 @@ def test_a_damaged_one_is_refused_and_the_bot_trades_on(tmp_path: Path, monkeypa
         with run_backtest(bot.settings()).store.reading() as tx:
             table = tx.find(Decision, symbol="BTC/USDT")
         assert [d.weights for d in decisions] == [d.weights for d in table]
-
-
-def test_one_that_grew_old_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with home(tmp_path, market=market(tmp_path / "candles"), **TRM) as bot:
-        train_here(bot, monkeypatch)
-        bot.write(market=market(tmp_path / "candles"), **TRM, neural={"max_age_days": 1.0})
-        with run_backtest(bot.settings()).store.reading() as tx:
-            notes = [d.notes[NOTED] for d in tx.find(Decision, symbol="BTC/USDT")]
-        assert [note.startswith("after ") for note in notes] == [False, *[True] * 24, *[False] * 16]
-        assert notes[-1] == "silent: its model is 2 days old, neural.max_age_days is 1; train again"
