@@ -322,6 +322,7 @@ def test_effects_over_folds_are_those_of_each_seed_s_mean(tmp_path: Path) -> Non
     words = told(found)
     assert "baseline           1.750000   2 seeds × 2 folds" in words
     assert "paired by seed and fold, averaged over the folds of each seed" in words
+    assert words.splitlines()[-1] == "over seeds alone: how sure it is on these very folds, and nothing of another time"
 
 
 def test_folds_that_some_mode_lacks_are_left_out_of_what_is_paired(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.training.forecasting import swinging
 from trading_bot.errors import TrainingError
 from trading_bot.experiments.ablation import MODES, PLACEBOS, ablation
+from trading_bot.experiments.ablation_analysis import analyze
 from trading_bot.experiments.ablation_effects import ADAPTED, AblationFindings, effects_of, judge, plan_of
 from trading_bot.experiments.ablation_kept import Cell, Run
 from trading_bot.experiments.ablation_report import write
@@ -162,6 +163,12 @@ def test_a_gain_is_told_where_there_is_one_and_only_there(
     text = (tmp_path / "ablation.md").read_text()
     assert ("This is a null result" in text) != gain
     assert ("below 0: full_adaptive (of these by Holm's p < 0.05: full_adaptive)" in text) == gain
+
+
+def test_effects_over_seeds_are_those_of_the_analysis(findings: AblationFindings, work: Path) -> None:
+    found = analyze(work / "results")
+    assert dict(findings.over_seeds) == found.effects
+    assert findings.effects["monitor"].value == pytest.approx(found.effects["monitor"].mean, rel=0.05, abs=1e-9)
 
 
 def test_what_is_missing_is_told(task: MarketTask, config: RunConfig, runs: Mapping[Cell, Run], work: Path) -> None:

@@ -80,7 +80,7 @@ def analyze(folder: Path) -> Analysis:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         task, metric, lower = str(facts["task"]), str(facts["metric"]), bool(facts["lower_is_better"])
-        values = _by_mode(facts["runs"], metric)
+        values = by_mode(facts["runs"], metric)
     except OSError as error:
         raise TrainingError(
             f"{path} cannot be read ({error.strerror}); wanted a folder that `trading-bot experiment ablation` wrote"
@@ -97,11 +97,16 @@ def analyze(folder: Path) -> Analysis:
         for mode, found in values.items()
         if mode != "baseline" and found.keys() & base.keys()
     }
-    four = [values.get(mode, {}) for mode in FOUR]
-    effects = {name: interval(each) for name, effect in EFFECTS.items() if (each := _by_seed(four, effect))}
+    effects = effects_over_seeds(values)
     means = {mode: interval(_by_seed([found], lambda value: value)) for mode, found in values.items()}
     folds = len({fold for found in values.values() for _, fold in found})
     return Analysis(task, metric, lower, folds, means, differences, effects)
+
+
+def effects_over_seeds(values: Mapping[str, Cells]) -> dict[str, Interval]:
+    """Monitor, controller, interaction; of the metric by mode."""
+    four = [values.get(mode, {}) for mode in FOUR]
+    return {name: interval(each) for name, effect in EFFECTS.items() if (each := _by_seed(four, effect))}
 
 
 def _by_seed(modes: Sequence[Cells], combine: Callable[..., float]) -> list[float]:
@@ -136,6 +141,8 @@ def told(found: Analysis) -> str:
     lines += [f"  {name:<16} {_shown(each)}   {_verdict(each, found.lower)}" for name, each in found.effects.items()]
     if not found.effects:
         lines.append(f"  none: no seed was run in all of {', '.join(FOUR)}")
+    if found.folds > 1:
+        lines += ["", "over seeds alone: how sure it is on these very folds, and nothing of another time"]
     moved = [mode for mode, each in found.differences.items() if mode in FOUR and (each.mean, each.low) != (0.0, 0.0)]
     if found.effects and not moved:
         lines += ["", "monitor and controller changed nothing at all: nothing learned was given that acts"]
@@ -154,8 +161,14 @@ def _verdict(each: Interval, lower: bool) -> str:
     return "helps" if (each.high < 0) == lower else "harms"
 
 
-def _by_mode(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, dict[tuple[int, int], float]]:
-    """The metric by mode, seed and fold; 1 where there is but one fold."""
+def by_mode(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, dict[tuple[int, int], float]]:
+    """The metric by mode, seed and fold (1 where there is but one), of the rows of a table of results.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If a row has no finite number, is there twice, or lacks a column.
+    """
     found: dict[str, dict[tuple[int, int], float]] = {}
     for each in runs:
         mode, cell, value = str(each["mode"]), (int(each["seed"]), int(each.get("fold", 1))), float(each[metric])

@@ -14,6 +14,7 @@ from trading_bot.domain.market import Floats
 from trading_bot.errors import TrainingError
 from trading_bot.experiments import adaptive_vs_fixed as fixed
 from trading_bot.experiments.ablation import AVERAGE, BASELINE, FULL, MODES, PLACEBOS
+from trading_bot.experiments.ablation_analysis import Interval, by_mode, effects_over_seeds
 from trading_bot.experiments.ablation_kept import Cell, Run, learned
 from trading_bot.experiments.ablation_tasks import COMBINATION, MARKET_RATE, MarketTask, RunConfig
 from trading_bot.experiments.adaptive_vs_fixed import EQUAL, TUNED, Plan, Result
@@ -42,6 +43,7 @@ class AblationFindings:
     learned : SHA-256 of the monitor and of the controller, None where there is none
     hits : by adapted mode, share of wrong signs beside equal weights
     effects, hit_effects : of monitor, controller and both together, on the mean absolute error and on wrong signs
+    over_seeds : the effects on the mean absolute error as `experiment analyze` tells them
     placebos : mean absolute error of each of `PAIRS`
     """
 
@@ -52,6 +54,7 @@ class AblationFindings:
     hits: Mapping[str, Difference]
     effects: Mapping[str, Difference]
     hit_effects: Mapping[str, Difference]
+    over_seeds: Mapping[str, Interval]
     placebos: Mapping[tuple[str, str], Difference]
 
 
@@ -106,6 +109,7 @@ def judge(
         found, config, runs, learned(config),
         {arm: paired_difference(missed[arm], missed[EQUAL], block) for arm in ADAPTED},
         effects_of(errors, block), effects_of(missed, block),
+        effects_over_seeds(by_mode([run.row for run in runs.values()], task.metric)),
         {pair: paired_difference(errors[pair[0]], errors[pair[1]], block) for pair in PAIRS},
     )  # fmt: skip
 

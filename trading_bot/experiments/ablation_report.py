@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from trading_bot import __version__
 from trading_bot.experiments.ablation import AVERAGE, BASELINE, FULL, MODES, PLACEBOS
+from trading_bot.experiments.ablation_analysis import Interval
 from trading_bot.experiments.ablation_effects import ADAPTED, AblationFindings
 from trading_bot.experiments.adaptive_vs_fixed import EQUAL, TUNED
 from trading_bot.experiments.report_section import between, chance, listed, table, write_section
@@ -109,6 +110,12 @@ def _verdict(found: AblationFindings) -> str:
         for name, each in found.effects.items() if each.high < 0 or each.low > 0
     ]  # fmt: skip
     words.append(f"Effects whose interval excludes 0: {listed(effects)}.")
+    here = [
+        f"{name} {'lowers' if each.mean < 0 else 'raises'} the error ({_over_seeds(each)} · 10⁻⁵)"
+        for name, each in found.over_seeds.items() if _excludes_0(each)
+    ]  # fmt: skip
+    if here:
+        words.append(f"On these very folds, over seeds alone: {listed(here)}.")
     beaten = [arm for arm, each in against_tuned.items()
               if each.high < 0 and _holm(against_tuned)[arm] < 0.05 and arm in MODES]  # fmt: skip
     if not beaten:
@@ -136,7 +143,7 @@ def _modes(found: AblationFindings) -> str:
         ])  # fmt: skip
     header = ("mode", "MAE, 10⁻⁵", "hit rate", "MAE − equal, 10⁻⁵ (95 %)", "Holm", "hits − equal, points (95 %)",
               "MAE − tuned, 10⁻⁵ (95 %)", "Holm", "DM p", "hits − tuned, points (95 %)",
-              "last step: MAE − tuned")  # fmt: skip
+              "last step: MAE − tuned, 10⁻⁵ (95 %)")  # fmt: skip
     pairs = [[f"{a} − {b}", _between(each, ERROR), chance(each.p), chance(_holm(found.placebos)[a, b])]
              for (a, b), each in found.placebos.items()]  # fmt: skip
     folds = found.found.plan.folds
@@ -156,16 +163,28 @@ def _effects(found: AblationFindings) -> str:
     adjusted, hits = _holm(found.effects), _holm(found.hit_effects)
     rows = [
         [name, _between(each, ERROR), chance(each.p), chance(adjusted[name]),
-         _between(found.hit_effects[name], HITS), chance(hits[name])]
+         _between(found.hit_effects[name], HITS), chance(hits[name]), _over_seeds(found.over_seeds[name])]
         for name, each in found.effects.items()
     ]  # fmt: skip
     return (
         "### Effects\n\n"
-        + table(("effect", "on MAE, 10⁻⁵ (95 %)", "p", "Holm", "on hits, points (95 %)", "Holm"), rows)
+        + table(
+            (
+                "effect",
+                "on MAE, 10⁻⁵ (95 %)",
+                "p",
+                "Holm",
+                "on hits, points (95 %)",
+                "Holm",
+                "on MAE, over seeds alone",
+            ),
+            rows,
+        )
         + "\n\nOf B (baseline), M (monitor), C (controller), F (both): monitor = ½[(M − B) + (F − C)], controller = "
         "½[(C − B) + (F − M)], interaction = ½[(F − C) − (M − B)], paired and bootstrapped as above; Holm over the "
-        "three. `trading-bot experiment analyze` tells the same effects of the means of each run, with Student's t "
-        "over the seeds alone: that says how sure they are on these very folds, and nothing of other times."
+        "three. The last column is what `trading-bot experiment analyze` tells: the means of each run, averaged over "
+        "the folds of each seed, with Student's t over the seeds alone, not adjusted. It says how sure an effect is on "
+        "these very folds, and nothing of other times: it cannot carry a claim."
     )
 
 
@@ -241,6 +260,16 @@ def _holm(differences: Mapping[Name, Difference]) -> dict[Name, float]:
 
 def _between(each: Difference | None, factor: float) -> str:
     return "–" if each is None else between(each, factor)
+
+
+def _excludes_0(each: Interval) -> bool:
+    return each.low is not None and each.high is not None and (each.low > 0 or each.high < 0)
+
+
+def _over_seeds(each: Interval) -> str:
+    if each.low is None or each.high is None:
+        return f"{ERROR * each.mean:+.2f}"
+    return f"{ERROR * each.mean:+.2f} ({ERROR * each.low:+.2f} … {ERROR * each.high:+.2f})"
 
 
 # picture --------------------------------------------------------------------------------------------------------------
