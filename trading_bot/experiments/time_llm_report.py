@@ -306,7 +306,7 @@ def _picture(found: Findings, against_zero: Sequence[Comparison], path: Path) ->
     left.set_yticks(range(len(against_zero)), [_name(found, each.first) for each in against_zero])
     left.invert_yaxis()
     left.set_title("MAE less that of no move, 10⁻⁵ (left is better), 95 %", fontsize=10)
-    right.set_title("hit rate, % (right is better; dotted: the training's mean), 95 %", fontsize=10)
+    right.set_title("hit rate, % (dotted: the training's mean), 95 %", fontsize=10)
     for panel in (left, right):
         panel.grid(alpha=0.25, axis="x")
         panel.spines[["top", "right"]].set_visible(False)
