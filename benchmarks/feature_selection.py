@@ -1,4 +1,4 @@
-"""A training step with 20 features ≥ 3 × as fast as with 60, by which the description divided 60 by 20 (its hope).
+"""A training step with 20 features ≥ 3 × as fast as with 60: what the description hoped for, since 60 / 20 is 3.
 
 CNN, LSTM and Time-LLM as they come: windows of 30 bars, batches of 64, AdamW, one thread. A turn is some steps of one
 model with one number of features; the turns of a model take turns, and a ratio is of one round. What counts is the

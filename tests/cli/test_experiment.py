@@ -105,9 +105,10 @@ def test_the_pages(verb: Verb, candles: str, home: Path) -> None:
 
 
 def test_several_combinations(verb: Verb, candles: str, home: Path) -> None:
-    words = ("--data", candles, "--folds", "2", *QUICK, "--output", "docs", "--seeds", "1", "--draws", "1")
+    words = ("--data", candles, "--folds", "2", *QUICK, "--horizon", "1", "--output", "docs", "--seeds", "1", "--draws",
+             "1")  # fmt: skip
     several = ("--combinations", "basic", "comprehensive", "--arms", "equal", "tuned static", "rlw")
-    bars = ("--trend-bars", "48", "--volatility-bars", "6")
+    bars = ("--trend-bars", "48", "--volatility-bars", "2")  # enough stable rows of so few candles
     alone = verb("experiment", "adaptive-vs-fixed", *words, "--combination", "basic", *several[3:])
     assert "seed 1  fold 1/2  equal" in alone.stderr
     lacking = verb("experiment", "adaptive-vs-fixed", *words, *several, *bars, "--page-only", code=1)
@@ -119,13 +120,15 @@ def test_several_combinations(verb: Verb, candles: str, home: Path) -> None:
     assert "basic  seed 1" not in told.stderr, "it is in the folder already"
     assert told.stdout == ("3 arms, 1 seeds, 2 folds; 2 combinations, 3 arms, 1 seeds: docs/adaptive-loss.md written\n")
     page = (home / "docs/adaptive-loss.md").read_text()
-    command = f"`trading-bot experiment adaptive-vs-fixed --data {candles} --horizon 3 --folds 2"
+    command = f"`trading-bot experiment adaptive-vs-fixed --data {candles} --horizon 1 --folds 2"
     for section in page.split("\n## ")[1:]:
         assert command in section
         assert "--combinations basic comprehensive" in section
         assert "--trend-bars 48" in section
     found = parsed(verb("experiment", "adaptive-vs-fixed", *words, *several, *bars, "--page-only", "--json"))
     assert (home / "docs/adaptive-loss.md").read_text() == page
+    verb("experiment", "adaptive-vs-fixed", "--data", str(home / candles), *words[2:], *several, *bars, "--page-only")
+    assert (home / "docs/adaptive-loss.md").read_text() == page, "the same from anywhere: no place of a machine in it"
     assert (len(found["arms"]), len(found["conditions"])) == (3, 3), "stable: basic beside the other, three arms"
 
 

@@ -73,6 +73,9 @@ def test_what_was_registered_becomes_a_strategy(verb: Verb, candles: str, home: 
     settings = load_settings((), {"strategies": ["mine"]}, {})
     (network,) = [each for each in chosen_strategies(settings) if each.name == "mine"]
     assert isinstance(network, NeuralForecast)
+    (home / "bot.yaml").write_text("strategies: [mine]\n")
+    findings = {each["check"]: each for each in parsed(verb("doctor", "-c", "bot.yaml", "--json"))}
+    assert "mine" in str(findings["strategies"]), "the doctor takes a promoted network for a strategy, as a start does"
     market = swinging(1800)  # 500 bars more, which it has not seen
     latest = read_latest(network, market)
     assert not latest.note
@@ -125,6 +128,7 @@ def test_an_unfinished_run_goes_on_only_as_it_was_begun(verb: Verb, candles: str
         (("--model", "time_llm", "--llm", "some"), 2, "'some' is not one of 'backbone', 'attention', 'none'"),
         (("--model_id", "a/b"), 2, "--model-id: found 'a/b', wanted a word"),
         (("--feature_selection_config", "none.json"), 4, "none.json"),
+        (("--runs", "BTC_USDT-1h.csv"), 4, "no run can be kept in BTC_USDT-1h.csv"),
         (("--timerange", "20240101-20240112"), 1, "load more"),
     ],
 )

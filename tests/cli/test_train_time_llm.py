@@ -96,6 +96,13 @@ def test_of_a_directory_trained_saved_and_loaded(
 
 
 @needs_transformers
+def test_random_is_no_directory(verb: Verb, candles: str) -> None:
+    """It is what the error about a directory that is not there advises."""
+    told = parsed(verb("train", "--data", candles, "--model", "time_llm", "--llm-path", "random", *QUICK, "--json"))
+    assert "never trained" in told["language_model"]
+
+
+@needs_transformers
 def test_interrupted_and_resumed_it_ends_with_the_same_bits(
     verb: Verb, candles: str, home: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

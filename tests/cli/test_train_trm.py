@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from tests.cli.conftest import Verb, parsed
 from tests.training.forecasting import swinging
 from trading_bot.cli.train_trm import verdict
 from trading_bot.market_data.candle_writing import FORMATS
-from trading_bot.training import trm_evaluation
+from trading_bot.training import trm_evaluation, trm_run
 from trading_bot.training.history import TrainingHistory
 from trading_bot.training.trm_evaluation import TRMEvaluation, TRMFold
 from trading_bot.training.trm_labels import prepare_trm_data
@@ -101,6 +103,33 @@ def test_it_is_promoted_pinned_taken_back_and_never_taken_for_a_forecaster(
     assert f"{second} is a selector of strategies, wanted a network that forecasts" in said
 
 
+def test_two_begun_in_one_second_in_other_folders_are_both_registered(
+    verb: Verb, candles: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    monkeypatch.setattr(trm_run, "datetime", SimpleNamespace(now=lambda _: moment))
+    first, second = (
+        parsed(verb("train-trm", "--data", candles, *QUICK, "--runs", seed, "--seed", seed, "--json")) for seed in "12"
+    )
+    assert first["run"] == second["run"] == "20260102-030405-trm"
+    assert first["model"] == "trm_BTC_USDT_1h-20260102-030405-trm"
+    assert re.fullmatch(re.escape(first["model"]) + "-[0-9a-f]{8}", second["model"])
+    again = parsed(verb("train-trm", "--resume", "latest", "--runs", "2", "--json"))
+    assert again["model"] == second["model"], "told again, it is no third one"
+    assert [each["id"] for each in parsed(verb("models", "list", "--json"))] == [first["model"], second["model"]]
+    for each in (first, second):
+        verb("models", "promote", each["model"])
+
+
+def test_doctor_says_that_the_ensemble_lacks_its_selector(verb: Verb, candles: str, home: Path) -> None:
+    (home / "bot.yaml").write_text(f"ensemble: {{method: trm}}\nstrategy_path: {STRATEGIES}\n")
+    said = verb("doctor", "-c", "bot.yaml", code=1).stdout
+    assert "ensemble.method is trm, which wants a promoted selector, found none" in said
+    made = parsed(verb("train-trm", "--data", candles, *QUICK, "--json"))["model"]
+    verb("models", "promote", made)
+    assert "; weighed by trm_BTC_USDT_1h" in verb("doctor", "-c", "bot.yaml").stdout
+
+
 def test_an_interrupted_run_goes_on_and_comes_to_the_same(
     verb: Verb, candles: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +197,12 @@ def test_as_json_and_with_options(verb: Verb, candles: str, home: Path) -> None:
         (("--data", "BTC_USDT-1h.cvs"), 4, "did you mean BTC_USDT-1h.csv?"),
         (("--data", "BTC_USDT-1h.csv", "--halt-target", "sed"), 1, "unknown halt target 'sed'; did you mean 'seed'?"),
         (("--data", "BTC_USDT-1h.csv", "--device", "cuda:9"), 1, "is not on this machine"),
+        (
+            ("--data", "BTC_USDT-1h.csv", "--learning-rate", "-1"),
+            1,
+            "learning_rate is -1.0; wanted a finite number above 0",
+        ),
+        (("--data", "BTC_USDT-1h.csv", "--runs", "BTC_USDT-1h.csv"), 4, "no run can be kept in BTC_USDT-1h.csv"),
         (("--data", "BTC_USDT-1h.csv", "--walk-forward", "5000"), 1, "would fit"),
         (("--data", "BTC_USDT-1h.csv", "--horizon", "5000"), 1, "no outcome over 5000 bars"),
         (("--data", "BTC_USDT-1h.csv", "--timerange", "20240101-20240122"), 1, "after 520 bars of warm-up"),

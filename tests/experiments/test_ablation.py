@@ -362,6 +362,13 @@ def test_one_seed_has_no_interval_and_missing_modes_no_effect(tmp_path: Path) ->
     assert "no seed was run in all of baseline" in told(found)
 
 
+def test_one_seed_in_which_nothing_acted_is_told_so(tmp_path: Path) -> None:
+    for gain in (0.0, 0.1):
+        runs = [{"mode": mode, "seed": 1, "mae": 0.5 + gain * (mode == "full_adaptive")} for mode in MODES]
+        (tmp_path / RESULTS).write_text(f"{HEAD} {json.dumps(runs)}}}")
+        assert ("changed nothing at all" in told(analyze(tmp_path))) == (gain == 0)
+
+
 def test_intervals_are_student_s() -> None:
     found = interval([1.0, 2.0, 3.0, 4.0])
     assert found.low == pytest.approx(2.5 - 3.182 * math.sqrt(5 / 3) / 2)

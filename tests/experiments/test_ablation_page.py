@@ -122,7 +122,7 @@ def test_the_page(task: MarketTask, config: RunConfig, findings: AblationFinding
     text = page.read_text()
     for words in (
         "the command", "2 seeds (1, 2), 24 steps of 16 rows", "24 fits of modes and 8 to tune",
-        "best of 2 random draws", "Monitor and controller are ones that are not shipped", "| tuned static |",
+        "best of 2 random draws", "What decides here was given, and is not shipped", "| tuned static |",
         "| time_average |", "| interaction |", "| full_adaptive − time_average |", "every 4 steps",
         "sha256 `f00`", "| monitor_only | −0.3 |",
         "| controller_only | +0.8 |", "| full_adaptive | −0.1 |", "was **not run**", "--task cifar10",
@@ -163,6 +163,24 @@ def test_a_gain_is_told_where_there_is_one_and_only_there(
     text = (tmp_path / "ablation.md").read_text()
     assert ("This is a null result" in text) != gain
     assert ("below 0: full_adaptive (of these by Holm's p < 0.05: full_adaptive)" in text) == gain
+
+
+def test_where_no_mode_moved_a_weight_nothing_is_said_of_it(
+    task: MarketTask, config: RunConfig, runs: Mapping[Cell, Run], work: Path, tmp_path: Path
+) -> None:  # fmt: skip
+    still = {cell: replace(runs[cell[0], cell[1], "baseline"], row=run.row) if cell[2] in ADAPTED else run
+             for cell, run in runs.items()}  # fmt: skip
+    found = replace(judge(task, still, config, work, DRAWS), learned={"monitor": "f00", "controller": None})
+    write(found, tmp_path, "command", "candles", "f00")
+    text = (tmp_path / "ablation.md").read_text()
+    assert "**Nothing is said of monitor and controller**" in text
+    assert "null result" not in text
+    assert "There is no controller: where it would decide, weights stay equal." in text
+    one = {cell: run for cell, run in still.items() if cell[2] == "monitor_only"}
+    write(judge(task, {**runs, **one}, config, work, DRAWS), tmp_path, "command", "candles", "f00")
+    text = (tmp_path / "ablation.md").read_text()
+    assert "The same as the baseline in every fit: monitor_only." in text
+    assert "This is a null result" in text
 
 
 def test_effects_over_seeds_are_those_of_the_analysis(findings: AblationFindings, work: Path) -> None:

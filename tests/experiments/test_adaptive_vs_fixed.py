@@ -110,6 +110,11 @@ def test_a_run_that_was_stopped_goes_on(data: PreparedData, kept: Path, tmp_path
     assert whole[1, 0, SINGLE].about in ("mse", "mae")
 
 
+def test_lines_that_are_no_fits_are_passed_over(data: PreparedData, kept: Path, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('{"key": "x"}\n[1]\n\n' + (kept / FILE).read_text())
+    assert finished(data, PLAN, tmp_path).keys() == finished(data, PLAN, kept).keys()
+
+
 def test_fits_of_something_else_are_not_taken(data: PreparedData, kept: Path) -> None:
     assert finished(data, replace(PLAN, budget=replace(BUDGET, epochs=3)), kept) == {}
     assert finished(prepare_data(swinging(800, seed=2), 3), PLAN, kept) == {}
@@ -190,6 +195,22 @@ def test_a_policy_that_does_nothing_is_told_so(data: PreparedData, kept: Path, t
         "The same as equal weights in every fit: rlw, performance_based; nothing made"
         in (tmp_path / "adaptive-loss.md").read_text()
     )
+
+
+def test_where_nothing_adapted_no_null_result_is_told(data: PreparedData, kept: Path, tmp_path: Path) -> None:
+    cells = finished(data, PLAN, kept)
+    still = {cell: cells[cell[0], cell[1], EQUAL] if cell[2] not in STATIC else each for cell, each in cells.items()}
+    long = replace(PLAN, budget=replace(BUDGET, calibration=6))
+    alone = {cell: each for cell, each in cells.items() if cell[2] in STATIC}
+    for plan, part, words in (
+        (PLAN, still, "**Nothing was compared**: no policy moved a weight in any fit."),
+        (long, cells, "**Nothing was compared**: all 6 steps of a fit have equal weights, for the scales take 6,"),
+        (PLAN, alone, "**Nothing is said of adapting**: no policy is among the arms."),
+    ):
+        write(compare(data, plan, part), tmp_path, "command", "candles", "f00")
+        text = (tmp_path / "adaptive-loss.md").read_text()
+        assert words in text
+        assert "null result" not in text
 
 
 # features -------------------------------------------------------------------------------------------------------------

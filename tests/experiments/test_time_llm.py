@@ -59,6 +59,13 @@ def test_with_one_that_was_never_trained_and_with_one_of_a_directory(tmp_path: P
     save_language_model(tmp_path / "tiny", "GPT2")
     main([*short, "--llm-path", str(tmp_path / "tiny")])
     page = (tmp_path / "page/time-llm.md").read_text()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("fold-*.safetensors")}
+    main([*short, "--llm-path", str(tmp_path / "tiny")])
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("fold-*.safetensors")} == kept
+    save_language_model(tmp_path / "tiny", "Llama")
+    main([*short, "--llm-path", str(tmp_path / "tiny")])
+    again = set((tmp_path / "work").rglob("fold-*.safetensors"))
+    assert len(again) == len(kept) + 2, "another language model in the same place: its two folds, no one else's"
     assert "No language model that was ever trained" not in page
     assert "Time-LLM, tiny (3 of 3 layers)" in page
     assert "--llm-path DIR" in page

@@ -17,9 +17,24 @@ if TYPE_CHECKING:
 def chosen_strategies(settings: Settings) -> list[Any]:
     """The strategies of the folder, then the networks that were promoted; `strategies` chooses among both. Where there
     is learning, a strategy of the folder that has no model of its own is wrapped for the one it may be given."""
+    from trading_bot.trading.meta_labelled import MetaLabelled
+
+    rules, networks = choose(settings)
+    if settings.learning.enabled:
+        rules = [each if hasattr(each, "model_version") else MetaLabelled(each) for each in rules]
+    return [*rules, *(_network(settings, version) for version in networks)]
+
+
+def choose(settings: Settings) -> tuple[list[Any], list[ModelVersion]]:
+    """The strategies of the folder that are wanted, and the promoted networks that are, not loaded.
+
+    Raises
+    ------
+    ConfigurationError
+        If one that is wanted is not there, or one name stands for both.
+    """
     from trading_bot.domain.models import ModelStatus
     from trading_bot.learn.model_registry import is_network
-    from trading_bot.trading.meta_labelled import MetaLabelled
     from trading_bot.trading.strategy import load_strategies
 
     versions = registered(settings) if settings.neural.enabled else []
@@ -43,10 +58,7 @@ def chosen_strategies(settings: Settings) -> list[Any]:
                 f"strategy {name!r} is a file and a promoted network too; rename the file, or train the network under "
                 "another --strategy"
             )
-    rules = strategies
-    if settings.learning.enabled:
-        rules = [each if hasattr(each, "model_version") else MetaLabelled(each) for each in strategies]
-    return [*rules, *(_network(settings, champions[name]) for name in networks)]
+    return strategies, [champions[name] for name in networks]
 
 
 def refuse_selectors(settings: Settings, versions: Sequence[ModelVersion]) -> None:

@@ -123,10 +123,14 @@ def _credentials(settings: Settings) -> str:
 
 
 def _strategies(settings: Settings) -> str:
-    from trading_bot.trading.strategy import load_strategies
+    from trading_bot.bootstrap.selectors import promoted_selectors
+    from trading_bot.bootstrap.strategies import choose
 
-    loaded = load_strategies(settings.strategy_path, list(settings.strategies) or None)
-    return ", ".join(strategy.name for strategy in loaded)
+    rules, networks = choose(settings)
+    names = [*(rule.name for rule in rules), *(version.strategy for version in networks)]
+    selectors = [version.strategy for version in promoted_selectors(settings)]
+    weighed = f"; weighed by {', '.join(selectors)}" if selectors else ""
+    return ", ".join(names) + weighed
 
 
 def _writable(folder: Path, file: Path | None = None) -> str:

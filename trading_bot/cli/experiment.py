@@ -294,7 +294,7 @@ def adaptive_vs_fixed(
 
     candles, source, sha256 = candles_of(settings, given["data"])
     plan = Plan(seeds=seeds, folds=given["folds"], draws=draws, budget=_budget(given))
-    plans = plans_of(plan, tuple(COMBINATIONS) if "all" in combinations else combinations, arms)
+    plans = plans_of(plan, tuple(COMBINATIONS) if combinations == ("all",) else combinations, arms)
     several, bars = len(plans) > 1, (trend_bars, volatility_bars)
     data = prepare_data(candles, given["horizon"])
     conditions = conditions_of(candles, data, plan.folds, *bars) if several else ()

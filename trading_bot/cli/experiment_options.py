@@ -130,14 +130,16 @@ def candles_of(settings: Settings, name: str | None) -> tuple[Candles, str, str]
 
 
 def command_line(verb: str, data: str | None, seeds: Sequence[int]) -> str:
-    """How the page is had again; what was left at its default is left out."""
+    """How the page is had again, without the places of this machine; what was left at its default is left out."""
     ctx = click.get_current_context()
-    words = ["trading-bot", "experiment", verb, *(["--data", data] if data else [])]
+    name_of = Path(data).name if data and Path(data).is_file() else data
+    words = ["trading-bot", "experiment", verb, *(["--data", name_of] if name_of else [])]
     for each in ctx.command.params:
         name = each.name or ""
         if name in ("data", "seeds", "output", "folder", "work", "page_only", "as_json", "config", "db_url", "verbose"):
             continue
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             value = ctx.params[name]
+            value = value.name if isinstance(value, Path) and value.is_absolute() else value
             words += [each.opts[0], *(map(str, value) if isinstance(value, tuple) else [str(value)])]
     return shlex.join([*words, "--seeds", *map(str, seeds)])

@@ -45,5 +45,8 @@ def language_model_sizes(given: Mapping[str, Any]) -> dict[str, Any]:
             f"--llm {reader} reads without a language model; leave out --{list(sizes)[1].replace('_', '-')}"
         )
     if "llm_path" in sizes:
-        sizes["llm_path"] = str(Path(sizes["llm_path"]).expanduser().resolve())
+        from trading_bot.models.time_llm_backbone import RANDOM
+
+        if sizes["llm_path"] != RANDOM:
+            sizes["llm_path"] = str(Path(sizes["llm_path"]).expanduser().resolve())
     return sizes

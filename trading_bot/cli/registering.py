@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,11 +57,12 @@ def register_candidate(
     facts : of the checkpoint, as its `facts` tell them; without the moment of its creation, it is now
     scores : out of sample
     name : what it is promoted under: a strategy's name, or a selector's
-    run : the run's id, which makes the model's
+    run : the run's id, which makes the model's; where another run has it (of another --runs, begun in the same second)
+        together with the checkpoint's bytes
     more : what only models of this kind have to say of themselves
     """
     from trading_bot.domain.models import ModelStatus, ModelVersion
-    from trading_bot.learn.model_registry import models_folder, register
+    from trading_bot.learn.model_registry import models_folder, register, versions
     from trading_bot.storage.store import open_store
     from trading_bot.training.checkpoint_file import file_sha256
 
@@ -77,5 +79,7 @@ def register_candidate(
         scores=scores,
     )
     with closing(open_store(settings.database_url)) as store:
+        if any(each.id == version.id and each.sha256 != version.sha256 for each in versions(store)):
+            version = replace(version, id=f"{version.id}-{version.sha256[:8]}")
         register(store, models_folder(settings.data_dir), version, checkpoint)
     return version

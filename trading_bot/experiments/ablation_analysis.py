@@ -143,7 +143,8 @@ def told(found: Analysis) -> str:
         lines.append(f"  none: no seed was run in all of {', '.join(FOUR)}")
     if found.folds > 1:
         lines += ["", "over seeds alone: how sure it is on these very folds, and nothing of another time"]
-    moved = [mode for mode, each in found.differences.items() if mode in FOUR and (each.mean, each.low) != (0.0, 0.0)]
+    own = [each for mode, each in found.differences.items() if mode in FOUR]
+    moved = [each for each in own if each.mean or each.low]
     if found.effects and not moved:
         lines += ["", "monitor and controller changed nothing at all: nothing learned was given that acts"]
     return "\n".join(lines)

@@ -18,7 +18,16 @@ from trading_bot.experiments.ablation import AVERAGE, BASELINE, FULL, MODES, PLA
 from trading_bot.experiments.ablation_analysis import Interval
 from trading_bot.experiments.ablation_effects import ADAPTED, AblationFindings
 from trading_bot.experiments.adaptive_vs_fixed import EQUAL, TUNED
-from trading_bot.experiments.report_section import between, chance, listed, table, write_section
+from trading_bot.experiments.adaptive_vs_fixed_report import never_moved
+from trading_bot.experiments.report_section import (
+    between,
+    chance,
+    counted,
+    drawn_from,
+    listed,
+    table,
+    write_section,
+)
 from trading_bot.experiments.statistics import Difference, holm
 from trading_bot.training.monitor_shipped import CONTROLLER, FOLDER, MONITOR
 
@@ -49,16 +58,16 @@ def _head(found: AblationFindings, command: str, source: str) -> str:
     fits = cells * (len(MODES) + len(PLACEBOS))
     return (
         f"Written by `{command}`. {source}: {len(data.y):,} windows of {data.length} bars × {len(data.names)} "
-        f"features, return over {data.horizon} bars, {plan.folds} walk-forward folds, {data.horizon} rows purged "
-        f"wherever two parts meet; losses `{plan.combination}`, of which the first is the main one. **The budget is "
-        f"small**: {len(seeds)} seeds ({', '.join(map(str, seeds))}), {budget.steps} steps of {budget.batch_size} "
-        f"rows a fit, AdamW at {budget.learning_rate:g}, a CNN of some 12,000 weights; {fits:,} fits "
-        f"of modes and {cells * plan.draws:,} to tune. Larger ones by the same command: `--seeds`, `--epochs`, "
-        "`--batches`, `--folds`. What is finished is kept in `--work`; given that of `experiment "
+        f"features, return over {data.horizon} bars, {counted(plan.folds, 'walk-forward fold')}, {data.horizon} rows "
+        f"purged wherever two parts meet; losses `{plan.combination}`, of which the first is the main one. "
+        f"**The budget is small**: {counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))}), {budget.steps} steps "
+        f"of {budget.batch_size} rows a fit, AdamW at {budget.learning_rate:g}, a CNN of some 12,000 weights; "
+        f"{fits:,} fits of modes and {cells * plan.draws:,} to tune. Larger ones by the same command: `--seeds`, "
+        "`--epochs`, `--batches`, `--folds`. What is finished is kept in `--work`; given that of `experiment "
         "adaptive-vs-fixed`, of the same budget, it takes the tuned weights from there."
         "\n\n"
         f"All have the same first weights, rows, order and steps. The first {budget.calibration} steps have equal "
-        f"weights, for the scales; then a monitor decides every {config.frequency} steps, as it was taught. "
+        f"weights, for the scales; then a monitor decides every {config.frequency} steps. "
         f"`{BASELINE}` is equal weights throughout; “{TUNED}” is the best of {plan.draws} random draws by the "
         f"validation error, for each seed and fold anew: {plan.draws} fits where a mode has one. Two placebos: "
         f"`random_monitor` acts by chance, `{AVERAGE}` keeps the weights that `{FULL}` had on average. The metric was "
@@ -76,14 +85,18 @@ def _learned(found: AblationFindings) -> str:
             "No monitor and no controller was given and none is shipped: the modes keep equal weights, and all that "
             f"differs here is the placebos'. `{MAKE}` makes both; `--monitor FILE --controller FILE` takes them."
         )
+    used = f"Used here: {'; '.join(digests)}." + "".join(
+        f" There is no {name}: where it would decide, weights stay equal."
+        for name, digest in found.learned.items() if digest is None
+    )  # fmt: skip
     if shipped or not given:
-        return f"Used here: {'; '.join(digests)}. Shipped with the program: {listed(shipped)}."
+        return f"{used} Shipped with the program: {listed(shipped)}."
     return (
-        f"**Monitor and controller are ones that are not shipped**: what `{MAKE}` learns on small synthetic "
+        f"**What decides here was given, and is not shipped**: what `{MAKE}` learns on small synthetic "
         "regressions, and leaves in its `--work`, did not lower the error on tasks it had not met "
         "([loss-monitor.md](loss-monitor.md)), so that with the program as it comes the three modes forecast exactly "
-        "what the baseline does, and every number of theirs here would be 0. That command makes them again in some "
-        f"minutes. Used here: {'; '.join(digests)}."
+        "what the baseline does, and every number of theirs here would be 0. That command makes a monitor and a "
+        f"controller in some minutes. {used}"
     )
 
 
@@ -115,14 +128,24 @@ def _verdict(found: AblationFindings) -> str:
         for name, each in found.over_seeds.items() if _excludes_0(each)
     ]  # fmt: skip
     if here:
-        words.append(f"On these very folds, over seeds alone: {listed(here)}.")
+        words.append(f"On these very folds, over seeds alone, not adjusted and no claim: {listed(here)}.")
     beaten = [arm for arm, each in against_tuned.items()
               if each.high < 0 and _holm(against_tuned)[arm] < 0.05 and arm in MODES]  # fmt: skip
-    if not beaten:
+    idle = [mode for mode in MODES if mode in found.found.idle]
+    if never_moved(found.found.plan):
+        words.append(f"**Nothing was compared**: {never_moved(found.found.plan)}")
+    elif len(idle) == len(MODES) - 1:
+        words.append(
+            "**Nothing is said of monitor and controller**: in no fit did one of them move a weight, so that all three "
+            "modes are the baseline."
+        )
+    elif not beaten:
         words.append(
             "**This is a null result**: within this budget neither monitor nor controller nor both are shown to "
             "forecast better than fixed weights that were tuned."
         )
+    if idle and len(idle) < len(MODES) - 1:
+        words.append(f"The same as the baseline in every fit: {listed(idle)}.")
     return "### Verdict\n\n" + " ".join(words)
 
 
@@ -137,24 +160,23 @@ def _modes(found: AblationFindings) -> str:
         each, hits = comparisons[arm], found.hits.get(arm)
         rows.append([
             BASELINE if arm == EQUAL else arm, f"{ERROR * each.mae:.1f}", f"{each.hit_rate:.2%}",
-            _between(each.beside_equal, ERROR), chance(equals.get(arm)), _between(hits, HITS),
-            _between(each.error, ERROR), chance(errors.get(arm)), chance(each.dm), _between(each.missed, HITS),
-            _between(each.last, ERROR),
+            between(each.beside_equal, ERROR), chance(equals.get(arm)), between(hits, HITS),
+            between(each.error, ERROR), chance(errors.get(arm)), chance(each.dm), between(each.missed, HITS),
+            between(each.last, ERROR),
         ])  # fmt: skip
     header = ("mode", "MAE, 10⁻⁵", "hit rate", "MAE − equal, 10⁻⁵ (95 %)", "Holm", "hits − equal, points (95 %)",
               "MAE − tuned, 10⁻⁵ (95 %)", "Holm", "DM p", "hits − tuned, points (95 %)",
               "last step: MAE − tuned, 10⁻⁵ (95 %)")  # fmt: skip
-    pairs = [[f"{a} − {b}", _between(each, ERROR), chance(each.p), chance(_holm(found.placebos)[a, b])]
+    pairs = [[f"{a} − {b}", between(each, ERROR), chance(each.p), chance(_holm(found.placebos)[a, b])]
              for (a, b), each in found.placebos.items()]  # fmt: skip
-    folds = found.found.plan.folds
     return (
         f"### Modes\n\n{table(header, rows)}\n\nForecasting no move has a MAE of {ERROR * found.found.zero:.1f} · "
         f"10⁻⁵, and that the last move comes again {ERROR * found.found.persistence:.1f}. Differences are paired by "
         f"seed, fold and row; below 0 an error is better, above 0 hits are. Intervals by a hierarchical bootstrap over "
-        f"{len(found.found.seeds)} seeds, {folds} folds and blocks of two horizons (with {folds} folds that truly "
-        f"differ they are somewhat too narrow); Holm over the {len(ADAPTED)} modes and placebos of its column; DM is "
-        "Diebold and Mariano's test beside the tuned weights, of the errors averaged over seeds; the last column is of "
-        "the models of the last step, in which the weights had all the time there was, and no part of the verdict."
+        f"{drawn_from(len(found.found.seeds), found.found.plan.folds)}; Holm over the {len(ADAPTED)} modes and "
+        "placebos of its column; DM is Diebold and Mariano's test beside the tuned weights, of the errors averaged "
+        "over seeds; the last column is of the models of the last step, in which the weights had all the time there "
+        "was, and no part of the verdict."
         "\n\nAgainst what they have to beat besides:\n\n" + table(("pair", "MAE, 10⁻⁵ (95 %)", "p", "Holm"), pairs)
     )
 
@@ -162,8 +184,8 @@ def _modes(found: AblationFindings) -> str:
 def _effects(found: AblationFindings) -> str:
     adjusted, hits = _holm(found.effects), _holm(found.hit_effects)
     rows = [
-        [name, _between(each, ERROR), chance(each.p), chance(adjusted[name]),
-         _between(found.hit_effects[name], HITS), chance(hits[name]), _over_seeds(found.over_seeds[name])]
+        [name, between(each, ERROR), chance(each.p), chance(adjusted[name]),
+         between(found.hit_effects[name], HITS), chance(hits[name]), _over_seeds(found.over_seeds[name])]
         for name, each in found.effects.items()
     ]  # fmt: skip
     return (
@@ -219,9 +241,10 @@ def _weights(found: AblationFindings) -> str:
 def _seed_own(found: AblationFindings) -> str:
     comparisons = {each.arm: each for each in found.found.comparisons}
     rows = [
-        [mode, told, _between(found.hits[mode], HITS), _between(comparisons[mode].beside_equal, ERROR)]
+        [mode, told, between(found.hits[mode], HITS), between(comparisons[mode].beside_equal, ERROR)]
         for mode, told in SEED_OWN.items()
     ]
+    monitor = "no monitor" if found.learned["monitor"] is None else "a monitor that is frozen"
     header = ("mode", "told: accuracy − baseline, points", "here: hits − baseline, points (95 %)",
               "here: MAE − baseline, 10⁻⁵ (95 %)")  # fmt: skip
     return (
@@ -229,16 +252,15 @@ def _seed_own(found: AblationFindings) -> str:
         f"baseline training, and of an ablation:\n\n{table(header, rows)}\n\nTold without intervals, of 5,000 images "
         f"of CIFAR-10 and five seeds or fewer (by its commands three for the {SEED_FIRST}, five for the ablation, in "
         "which the same adaptive mode is below the baseline). Its monitor was never trained and acted by chance on "
-        "every batch. What stands beside it is another task, a monitor that was trained and is frozen, and a metric of "
-        "its own: it neither confirms nor refutes those numbers."
+        f"every batch. What stands beside it is another task, {monitor}, and a metric of its own: it neither confirms "
+        "nor refutes those numbers."
     )
 
 
 def _images() -> str:
     return (
-        "### Images\n\nThe same ablation of the image task, CIFAR-10, was **not run** for this page: the official "
-        "archive was not at hand. It is tested from end to end on a small archive of the official format. With the "
-        "archive, or a network to fetch it by:\n\n"
+        "### Images\n\nThe same ablation of the image task, CIFAR-10, was **not run** for this page. It is tested "
+        "from end to end on a small archive of the official format. With the archive, or a network to fetch it by:\n\n"
         "    trading-bot experiment ablation --task cifar10 --monitor FILE --controller FILE "
         "--output_dir results/ablation-cifar10\n"
         "    trading-bot experiment analyze results/ablation-cifar10"
@@ -256,10 +278,6 @@ def _how(found: AblationFindings, source: str, sha256: str) -> str:
 def _holm(differences: Mapping[Name, Difference]) -> dict[Name, float]:
     adjusted = holm([each.p for each in differences.values()])
     return {name: float(p) for name, p in zip(differences, adjusted, strict=True)}
-
-
-def _between(each: Difference | None, factor: float) -> str:
-    return "–" if each is None else between(each, factor)
 
 
 def _excludes_0(each: Interval) -> bool:

@@ -170,7 +170,7 @@ def finished(data: PreparedData, plan: Plan, folder: Path) -> dict[Cell, Result]
     key = _key(data, plan)
     found = {}
     for values in read_lines(folder / FILE):
-        if values.get("key") == key + _learned(values["arm"]):
+        if values.get("key") == key + _learned(str(values.get("arm"))):
             result = Result.from_json(values)
             found[result.seed, result.fold, result.arm] = result
     return found

@@ -22,6 +22,7 @@ STRATEGIES = ("schedule_based", "performance_based", "learning_based", "hybrid")
 BEST = "best policy"  # of a fold and seed, by the validation error
 CHOSEN = "chosen by validation"  # the combination, likewise
 DRAWS = 10_000  # of the bootstrap: Holm over 72 needs small p
+BLOCKS = 10  # of rows of a condition in a fold, at least: of two blocks a true null was rejected in a third of samples
 
 Arm = tuple[str, str]  # combination, arm
 
@@ -88,6 +89,11 @@ class Measured:
     def block(self) -> int:
         """Rows that hang together: two horizons."""
         return 2 * self.data.horizon
+
+    @property
+    def least(self) -> int:
+        """Rows that moved which a fold must have of a condition, for its rows of it to count."""
+        return BLOCKS * self.block
 
 
 def plans_of(plan: Plan, combinations: Sequence[str], arms: Sequence[str] = ()) -> tuple[Plan, ...]:
@@ -271,9 +277,9 @@ def inside(
 
 
 def kept_folds(found: Measured, conditions: Sequence[Conditions], condition: str) -> list[int]:
-    """The folds with at least two blocks of rows in a condition: fewer cannot be drawn from."""
+    """The folds with `least` rows in a condition: from a few blocks the bootstrap sees differences where none are."""
     masks: list[Mask] = [each.masks[condition] for each in conditions]
     return [
         fold for fold, (mask, target) in enumerate(zip(masks, found.targets, strict=True))
-        if (mask & (target != 0)).sum() >= 2 * found.block
+        if (mask & (target != 0)).sum() >= found.least
     ]  # fmt: skip

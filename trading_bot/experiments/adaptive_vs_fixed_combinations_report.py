@@ -22,7 +22,16 @@ from trading_bot.experiments.adaptive_vs_fixed_combinations import (
     within,
 )
 from trading_bot.experiments.adaptive_vs_fixed_comparison import mean_of
-from trading_bot.experiments.report_section import between, chance, listed, table, write_section
+from trading_bot.experiments.adaptive_vs_fixed_report import never_moved
+from trading_bot.experiments.report_section import (
+    between,
+    chance,
+    counted,
+    drawn_from,
+    listed,
+    table,
+    write_section,
+)
 from trading_bot.experiments.statistics import holm
 from trading_bot.training.adaptive_loss import COMBINATIONS
 
@@ -55,9 +64,9 @@ def _head(found: Measured, command: str) -> str:
     names = "; ".join(f"`{name}` ({', '.join(COMBINATIONS[name].losses)})" for name in found.combinations)
     return (
         f"Written by `{command}`. The candles, rows, folds and budget of the section above, the same for all: {names}; "
-        f"{len(found.seeds)} seeds ({', '.join(map(str, found.seeds))}), {fits:,} fits in {seconds / 60:.0f} minutes "
-        "of one core. Every fit of a seed and fold begins with the same weights and sees the same rows in the same "
-        "order, so combinations are paired just as arms are. "
+        f"{counted(len(found.seeds), 'seed')} ({', '.join(map(str, found.seeds))}), {fits:,} fits in "
+        f"{seconds / 60:.0f} minutes of one core. Every fit of a seed and fold begins with the same weights and sees "
+        "the same rows in the same order, so combinations are paired just as arms are. "
         f"“{BEST}” takes of the policies the one with the lowest validation error, and “{CHOSEN}” so the combination, "
         "for each seed and fold anew: the validation error is the same for all, the mean absolute error."
         + (f"\n\n**Not measured yet:** {'; '.join(found.missing)}." if found.missing else "")
@@ -70,19 +79,12 @@ def _head(found: Measured, command: str) -> str:
 def _verdict(found: Measured, arms: Sequence[Pair], combinations: Sequence[Pair]) -> str:
     family = [pair for pair in arms if pair.error_holm is not None]
     words = ["“Lower” and “higher” are differences whose 95 % interval is without 0."]
-    for other in (TUNED, EQUAL):
-        pairs = [pair for pair in family if pair.second[1] == other]
-        words.append(f"Policies beside {other} weights, {len(pairs)} comparisons: {told(pairs, _within_name)}.")
-    gain = [_within_name(pair) for pair in family if pair.second[1] == TUNED and better(pair)]
-    words.append(
-        f"Holm is over all {len(family)} of these (policies × combinations × tuned and equal), errors and hits apart. "
-        + (
-            f"**A gain over tuned weights is shown** for {listed(gain)}."
-            if gain
-            else "**No gain is shown**: within this budget no policy has a lower error than tuned weights of the same "
-            "losses, in any combination."
-        )
-    )
+    if never_moved(found.plans[0]):
+        words.append(f"**Within a combination nothing was compared**: {never_moved(found.plans[0])}")
+    elif not family:
+        words.append("**Nothing is said of adapting**: no policy is among the arms that all combinations have.")
+    else:
+        words += _of_policies(family)
     means = {
         way: min((mean_of(found.lost[name, way][0]), name) for name in found.combinations) for way in found.ways
     }  # fmt: skip
@@ -94,6 +96,24 @@ def _verdict(found: Measured, arms: Sequence[Pair], combinations: Sequence[Pair]
         + ("" if any(map(better, combinations)) else f" **None is shown to have a lower error than `{plainest}`.**")
     )
     return "### Verdict on combinations\n\n" + "\n\n".join(words)
+
+
+def _of_policies(family: Sequence[Pair]) -> list[str]:
+    words = []
+    for other in (TUNED, EQUAL):
+        pairs = [pair for pair in family if pair.second[1] == other]
+        words.append(f"Policies beside {other} weights, {len(pairs)} comparisons: {told(pairs, _within_name)}.")
+    gain = [_within_name(pair) for pair in family if pair.second[1] == TUNED and better(pair)]
+    shown = (
+        f"**A gain over tuned weights is shown** for {listed(gain)}." if gain
+        else "**No gain is shown**: within this budget no policy is shown to have a lower error than tuned weights of "
+        "the same losses, in any combination."
+    )  # fmt: skip
+    return [
+        *words,
+        f"Holm is over all {len(family)} of these (policies × combinations × tuned and equal), errors and hits apart. "
+        f"{shown}",
+    ]
 
 
 def told(pairs: Sequence[Pair], name: Callable[[Pair], str]) -> str:
@@ -157,7 +177,8 @@ def _across(found: Measured, pairs: Sequence[Pair]) -> str:
     return (
         f"### Combinations beside each other\n\n{table(header, rows)}\n\nEach combination is held against "
         f"`{plainest}` with weights of the same kind, and against forecasting no move at all; Holm over the "
-        f"{len(pairs)} and the {len(nothing)} comparisons of a column."
+        f"{len(pairs)} and the {len(nothing)} comparisons of a column. Intervals and p, here and below, by a bootstrap "
+        f"over {drawn_from(len(found.seeds), found.plans[0].folds)}."
     )
 
 
@@ -223,7 +244,10 @@ def _picture(found: Measured, arms: Sequence[Pair], combinations: Sequence[Pair]
     names = [name for name in (*found.combinations, CHOSEN) if name != reference(found)]
     intervals(right, combinations, names, found.ways)
     right.set_title(f"Combinations: MAE − {reference(found)}, 10⁻⁵ (left is better), 95 %", fontsize=9)
-    for panel in (left, right):
+    for panel, arms_shown in ((left, found.policies), (right, found.ways)):
+        panel.set_visible(bool(arms_shown))
+        if not arms_shown:
+            continue
         panel.legend(fontsize=8, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.06))
     figure.savefig(path, dpi=110, metadata={"Software": None})
 

@@ -18,7 +18,7 @@ from trading_bot.experiments.adaptive_vs_fixed_combinations import (
 from trading_bot.experiments.adaptive_vs_fixed_combinations_report import PAGE, better, intervals, told, worse
 from trading_bot.experiments.adaptive_vs_fixed_comparison import mean_of
 from trading_bot.experiments.adaptive_vs_fixed_conditions import RECOMMENDED, Conditions
-from trading_bot.experiments.report_section import between, table, write_section
+from trading_bot.experiments.report_section import between, counted, drawn_from, table, write_section
 
 PICTURE = "adaptive-loss-conditions.png"
 TITLE = "## Which combination for which market"
@@ -56,8 +56,8 @@ def _head(found: Measured, bars: tuple[int, int], command: str) -> str:
         f"where the return over the {trend} bars up to it is in the upper third, high volatility and a stable market "
         f"where the volatility of the {volatility} bars up to it (√ of the mean squared log return of a bar) is in the "
         "upper and in the lower third. The thirds are those of the rows its fold trains on, so nothing later counts. A "
-        f"row may be of two conditions, or of none. A fold with fewer than {2 * found.block} rows of a condition that "
-        "moved is left out of it."
+        f"row may be of two conditions, or of none. A fold with fewer than {found.least} rows of a condition that "
+        "moved is left out of it, for intervals of so few rows are too narrow."
     )
 
 
@@ -73,14 +73,14 @@ def _verdict(found: Measured, conditions: Sequence[Conditions], pairs: Sequence[
             continue
         words.append(
             f"**{_title(condition)}** `{recommended}` beside the others, {len(own)} comparisons: {told(own, _name)}. "
-            f"By the mean error alone its place among {len(found.combinations)} is {_places(found, own, conditions)} "
-            f"in these rows and {_places(found, own)} in all. By the error the recommendation is "
+            f"By the mean error alone it is number {_places(found, own, conditions)} of {len(found.combinations)} in "
+            f"these rows and number {_places(found, own)} in all rows. By the error the recommendation is "
             f"{_judged(own, 'error')}; by the hits it is {_judged(own, 'missed')}."
         )
     words.append(
-        "Supported is a recommendation where it is shown better, by Holm, than every other combination with the same "
-        f"kind of weights; contradicted, where one is shown better than it. Holm is over all {len(pairs)} comparisons "
-        "(conditions × kinds of weights × other combinations), errors and hits apart."
+        "A recommendation is supported where it is shown better, by Holm, than every other combination with the same "
+        f"kind of weights, and contradicted where one of them is shown better than it. Holm is over all {len(pairs)} "
+        "comparisons (conditions × kinds of weights × other combinations), errors and hits apart."
     )
     return "### Verdict on conditions\n\n" + "\n\n".join(words)
 
@@ -140,13 +140,14 @@ def _condition(found: Measured, conditions: Sequence[Conditions], pairs: Sequenc
     folds, recommended = kept_folds(found, conditions, condition), RECOMMENDED[condition]
     title = f"### {_title(condition)[:-1]}"
     if not folds:
-        return f"{title}\n\nNo fold has {2 * found.block} rows of it."
+        return f"{title}\n\nNo fold has {found.least} rows of it that moved."
     arms = (EQUAL, TUNED, *found.policies)
     rows = [[name, *(_scores(found, conditions, condition, name, arm) for arm in arms)] for name in found.combinations]
     count = sum(int(conditions[fold].masks[condition].sum()) for fold in folds)
     words = [
         title,
-        f"{count:,} rows of {len(folds)} of {len(conditions)} folds. Mean absolute error in 10⁻⁵, and hit rate:",
+        f"{count:,} rows of {len(folds)} of {counted(len(conditions), 'fold')}; intervals by a bootstrap over "
+        f"{drawn_from(len(found.seeds), len(folds))}. Mean absolute error in 10⁻⁵, and hit rate:",
         table(("combination", *arms), rows),
     ]
     own = {(pair.second[0], pair.first[1]): pair for pair in pairs if pair.condition == condition}

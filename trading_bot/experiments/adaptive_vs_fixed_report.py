@@ -12,9 +12,17 @@ import torch
 from matplotlib.figure import Figure
 
 from trading_bot import __version__
-from trading_bot.experiments.adaptive_vs_fixed import EQUAL, RANDOM, SINGLE, STATIC, TUNED
+from trading_bot.experiments.adaptive_vs_fixed import EQUAL, RANDOM, SINGLE, STATIC, TUNED, Plan
 from trading_bot.experiments.adaptive_vs_fixed_comparison import Findings
-from trading_bot.experiments.report_section import between, chance, listed, table, write_section
+from trading_bot.experiments.report_section import (
+    between,
+    chance,
+    counted,
+    drawn_from,
+    listed,
+    table,
+    write_section,
+)
 from trading_bot.experiments.statistics import Difference, holm
 
 PAGE, PICTURE = "adaptive-loss.md", "adaptive-loss.png"
@@ -44,12 +52,12 @@ def _head(found: Findings, command: str, source: str) -> str:
     fits, seconds = sum(each.fits for each in cells), sum(each.seconds for each in cells)
     return (
         f"Written by `{command}`. {source}: {len(data.y):,} windows of {data.length} bars × {len(data.names)} "
-        f"features, return over {data.horizon} bars, {plan.folds} walk-forward folds, {data.horizon} rows purged "
-        f"wherever two parts meet; losses `{plan.combination}`. **The budget is small**: {len(found.seeds)} seeds "
-        f"({', '.join(map(str, found.seeds))}), {budget.steps} steps of {budget.batch_size} rows a fit, AdamW at "
-        f"{budget.learning_rate:g}, a CNN of some 12,000 weights; {fits:,} fits in {seconds / 60:.0f} minutes of one "
-        f"core ({seconds / fits:.1f} s a fit). Larger budgets by the same command: `--seeds`, `--epochs`, "
-        "`--batches`, `--folds`."
+        f"features, return over {data.horizon} bars, {counted(plan.folds, 'walk-forward fold')}, {data.horizon} rows "
+        f"purged wherever two parts meet; losses `{plan.combination}`. **The budget is small**: "
+        f"{counted(len(found.seeds), 'seed')} ({', '.join(map(str, found.seeds))}), {budget.steps} steps of "
+        f"{budget.batch_size} rows a fit, AdamW at {budget.learning_rate:g}, a CNN of some 12,000 weights; {fits:,} "
+        f"fits in {seconds / 60:.0f} minutes of one core ({seconds / fits:.1f} s a fit). Larger budgets by the same "
+        "command: `--seeds`, `--epochs`, `--batches`, `--folds`."
         "\n\n"
         f"All arms have the same first weights, rows, order and steps: the newest {budget.validation:.0%} of a fold's "
         "training rows choose the epoch, the newest fifth of the rest is set aside for policies that ask for "
@@ -79,10 +87,7 @@ def _verdict(found: Findings) -> str:
         f"{listed(worse)}. With more hits, likewise: {listed(directed)}."
     ]
     if not surer:
-        words.append(
-            "**This is a null result**: within this budget no way of adapting the weights is shown to forecast better "
-            "than fixed weights that were tuned."
-        )
+        words.append(_null(found))
     best = min(found.comparisons, key=lambda each: each.mae)
     words.append(
         f"The lowest error of all has {best.arm} ({best.mae:.5f}); forecasting no move at all has {found.zero:.5f}. "
@@ -105,6 +110,30 @@ def _verdict(found: Findings) -> str:
     return "### Verdict\n\n" + " ".join(words)
 
 
+def _null(found: Findings) -> str:
+    if not found.policies:
+        return "**Nothing is said of adapting**: no policy is among the arms."
+    if never_moved(found.plan):
+        return f"**Nothing was compared**: {never_moved(found.plan)}"
+    if len(found.idle) == len(found.policies):
+        return "**Nothing was compared**: no policy moved a weight in any fit."
+    return (
+        "**This is a null result**: within this budget no way of adapting the weights is shown to forecast better "
+        "than fixed weights that were tuned."
+    )
+
+
+def never_moved(plan: Plan) -> str:
+    """Where all steps of a fit are of equal weights, in words; else nothing."""
+    budget = plan.budget
+    if budget.steps > budget.calibration:
+        return ""
+    return (
+        f"all {budget.steps} steps of a fit have equal weights, for the scales take {budget.calibration}, so that "
+        "tuned, random and adapted weights are the same; ask for more `--epochs` or `--batches`."
+    )
+
+
 def _scores(found: Findings) -> str:
     policies = [each for each in found.comparisons if each.arm in found.policies]
     holms = [
@@ -116,27 +145,24 @@ def _scores(found: Findings) -> str:
     ]  # fmt: skip
     rows = [
         [each.arm, f"{1e5 * each.mae:.1f}", f"{each.hit_rate:.2%}",
-         _shown(each.error, 1e5), chance(each.error.p if each.error else None), chance(holms[0].get(each.arm)),
-         chance(each.dm), _shown(each.beside_equal, 1e5), chance(holms[1].get(each.arm)), _shown(each.missed, -100),
+         between(each.error, 1e5), chance(each.error.p if each.error else None), chance(holms[0].get(each.arm)),
+         chance(each.dm), between(each.beside_equal, 1e5), chance(holms[1].get(each.arm)), between(each.missed, -100),
          chance(each.missed.p if each.missed else None), chance(holms[2].get(each.arm))]
         for each in found.comparisons
     ]  # fmt: skip
     header = ("arm", "MAE, 10⁻⁵", "hit rate", "MAE − tuned, 10⁻⁵ (95 %)", "p", "Holm", "DM p",
               "MAE − equal, 10⁻⁵ (95 %)", "Holm", "hits − tuned, points (95 %)", "p", "Holm")  # fmt: skip
-    seeds, folds = len(found.seeds), found.plan.folds
     return (
         f"{table(header, rows)}\n\nForecasting no move has a MAE of {1e5 * found.zero:.1f} · 10⁻⁵, and that the "
-        f"last move comes again {1e5 * found.persistence:.1f}. Differences are "
-        f"paired by seed, fold and row; intervals and p by a bootstrap over {seeds} seeds, {folds} folds and blocks of "
-        f"two horizons (with {folds} folds that truly differ they are somewhat too narrow); Holm over the policies of "
-        "its column; DM is Diebold and Mariano's test of the errors averaged over seeds."
+        f"last move comes again {1e5 * found.persistence:.1f}. Differences are paired by seed, fold and row; intervals "
+        f"and p by a bootstrap over {drawn_from(len(found.seeds), found.plan.folds)}; Holm over the policies of its "
+        "column; DM is Diebold and Mariano's test of the errors averaged over seeds."
     )
 
 
 def _last(found: Findings) -> str:
     rows = [
-        [each.arm, f"{1e5 * each.last_mae:.1f}", f"{each.last_hit_rate:.2%}",
-         _shown(each.last, 1e5)]
+        [each.arm, f"{1e5 * each.last_mae:.1f}", f"{each.last_hit_rate:.2%}", between(each.last, 1e5)]
         for each in found.comparisons
     ]  # fmt: skip
     return (
@@ -186,10 +212,6 @@ def _how(found: Findings, source: str, sha256: str) -> str:
         f"{torch.__version__}, numpy {np.__version__}, one thread, {os.cpu_count()} cores ({platform.machine()}); "
         f"seconds are of CPU.\n\nCandles: {source}, sha256 `{sha256}`."
     )
-
-
-def _shown(each: Difference | None, factor: float) -> str:
-    return "–" if each is None else between(each, factor)
 
 
 def _adjusted(differences: Sequence[Difference | None]) -> list[float]:

@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     write(
         Findings(
             name=options.data.name.partition(".")[0],
-            candles=_describe(candles),
+            candles=describe(candles),
             sha256=hashlib.sha256(options.data.read_bytes()).hexdigest(),
             data=data,
             config=config,
@@ -106,7 +106,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{options.output / 'forecast.md'} written")
 
 
-def _describe(candles: Candles) -> str:
+def describe(candles: Candles) -> str:
+    """What they are, in words."""
     dates = [str(candles.time[row].astype("datetime64[ms]"))[:10] for row in (0, -1)]
     return f"{len(candles):,} candles of {candles.symbol} {candles.timeframe}, {dates[0]} to {dates[1]}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 
 from trading_bot import __version__
 from trading_bot.domain.market import Floats
+from trading_bot.experiments.report_section import chance, listed, table
 from trading_bot.experiments.statistics import diebold_mariano, holm
 from trading_bot.training.devices import pick_device
 from trading_bot.training.evaluation import ARMS, Evaluation
@@ -111,12 +111,12 @@ def _verdict(findings: Findings, scores: dict[str, Score]) -> str:
         "nothing here."
     )
     return (
-        f"## Verdict\n\n{_table(header, rows)}\n\nDifferences are paired row by row; the intervals are widened for "
+        f"## Verdict\n\n{table(header, rows)}\n\nDifferences are paired row by row; the intervals are widened for "
         f"{len(findings.models)} networks, so that all hold together with 95 %. p is Diebold and Mariano's, two-sided "
         f"(Bartlett weights over {both[0][0].lags} lags, small-sample correction), and under Holm it is adjusted for "
         f"the networks of its column; the intervals decide. A squared error below the zero forecast's: "
-        f"{_listed(above)}; above it: {_listed(below)}. A direction better than always forecasting the "
-        f"training's mean, which is right {scores['mean'].hit_rate or 0:.1%} of the time: {_listed(directed)}."
+        f"{listed(above)}; above it: {listed(below)}. A direction better than always forecasting the "
+        f"training's mean, which is right {scores['mean'].hit_rate or 0:.1%} of the time: {listed(directed)}."
         + ("" if above or directed else null)
     )
 
@@ -150,10 +150,6 @@ def _gain(own: Floats, other: Floats, horizon: int, coverage: float) -> Gain:
     return Gain(float(gain.mean()), interval, found.p, found.lags)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"
-
-
 def _scores(scores: dict[str, Score]) -> str:
     rows = []
     for arm, each in scores.items():
@@ -165,7 +161,7 @@ def _scores(scores: dict[str, Score]) -> str:
     header = ("forecast", "MAE", "RMSE", "skill", "95 %", "hit rate", "95 %", "correlation")
     count = next(iter(scores.values())).rows
     return (
-        f"## All folds together ({count:,} rows never trained on)\n\n{_table(header, rows)}\n\n"
+        f"## All folds together ({count:,} rows never trained on)\n\n{table(header, rows)}\n\n"
         "Skill is 1 - MSE / MSE of the zero forecast. Intervals are of a circular block bootstrap with blocks of two "
         "horizons or more, since neighbouring targets overlap. Each is of one forecast by itself: where nothing is to "
         "be found, up to one in forty lies above 0 (or one half) by chance."
@@ -182,7 +178,7 @@ def _by_fold(findings: Findings) -> str:
         days = [str(findings.data.time[first.held[row]].astype("datetime64[ms]"))[:10] for row in (0, -1)]
         cells = [f"{each.skill:+.2%}, {each.hit_rate or 0:.1%}" for each in arms]
         rows.append((f"{days[0]} … {days[1]}", f"{first.trained:,}", *cells))
-    return f"## Fold by fold (skill, hit rate; the first seed)\n\n{_table(header, rows)}"
+    return f"## Fold by fold (skill, hit rate; the first seed)\n\n{table(header, rows)}"
 
 
 def _how(findings: Findings) -> str:
@@ -196,11 +192,7 @@ def _how(findings: Findings) -> str:
 
 
 def _cells(gain: Gain, adjusted: float) -> tuple[str, ...]:
-    return f"{gain.mean:+.2%}", _signed(*gain.interval), _chance(gain.p), _chance(adjusted)
-
-
-def _chance(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+    return f"{gain.mean:+.2%}", _signed(*gain.interval), chance(gain.p), chance(adjusted)
 
 
 def _signed(low: float, high: float) -> str:
@@ -209,11 +201,6 @@ def _signed(low: float, high: float) -> str:
 
 def _between(low: float, high: float) -> str:
     return f"{low:+.1%} … {high:+.1%}" if low < 0 else f"{low:.1%} … {high:.1%}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    aligned = ["---", *("---:" for _ in header[1:])]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, aligned, *rows))
 
 
 def _picture(findings: Findings, scores: dict[str, Score], path: Path) -> None:

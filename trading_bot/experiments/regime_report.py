@@ -23,6 +23,7 @@ from trading_bot.experiments.regime_markets import (
     market,
 )
 from trading_bot.experiments.regime_scores import Findings, RealRegime, Score
+from trading_bot.experiments.report_section import table
 from trading_bot.learn.config import RegimeConfig
 from trading_bot.learn.regime_detector import REGIMES, RegimeDetector
 from trading_bot.market_data.synthetic_dynamics import Dynamics
@@ -47,11 +48,6 @@ def write(findings: Findings, folder: Path, command: str, seeds: Sequence[int]) 
         _how(findings),
     ]
     (folder / "regimes.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    aligned = ["---", *("---:" for _ in header[1:])]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, aligned, *rows))
 
 
 def _between(low: float, high: float, form: str = ".3f", times: float = 1.0) -> str:
@@ -85,7 +81,7 @@ def _result(findings: Findings) -> str:
         verdict = f"The aim of 0.80 is **missed** by {0.80 - findings.main.macro:.3f}."
     return (
         "## Result\n\n"
-        + _table(["", "macro-F1", "95 % interval", "share of bars right"], rows)
+        + table(["", "macro-F1", "95 % interval", "share of bars right"], rows)
         + f"\n\n{verdict} Intervals: bootstrap over markets. Baselines: the commonest regime of the tuning markets; "
         "log volatility of 24 bars against 480, cut at the three thresholds, with the order of regimes, that gave the "
         "best macro-F1 on tuning markets."
@@ -105,7 +101,7 @@ def _by_regime(score: Score) -> str:
     ]
     return (
         "## By regime\n\nRows: the true regime; columns: what share of its bars was told as what.\n\n"
-        + _table(["true", "F1", *(f"told {name}" for name in NAMES)], rows)
+        + table(["true", "F1", *(f"told {name}" for name in NAMES)], rows)
         + "\n\n![Confusion matrix and detection lag](regimes-confusion.png)\n\n"
         "![True and told regimes along one market](regimes-example.png)"
     )
@@ -133,7 +129,7 @@ def _patience(findings: Findings) -> str:
         ]
         for score in findings.patience
     ]
-    return "## What patience costs\n\n" + _table(
+    return "## What patience costs\n\n" + table(
         ["`regime.min_bars`", "macro-F1", "median lag", "told changes per true one"], rows
     )
 
@@ -147,7 +143,7 @@ def _confidence(findings: Findings) -> str:
     ]
     return (
         "## Is the confidence meant?\n\nBars by stated confidence (mean of the bin), and how often the regime was "
-        "right.\n\n" + _table(["stated", "right", "share of bars"], rows)
+        "right.\n\n" + table(["stated", "right", "share of bars"], rows)
     )
 
 
@@ -158,7 +154,7 @@ def _real(findings: Findings) -> str:
     return (
         "## Real candles\n\nNobody knows their regimes; this is what the detector made of them. The next day: the 24 "
         "bars after the reading, days that do not overlap, 95 % bootstrap intervals over days.\n\n"
-        + _table(["", "share", "mean bars", "days", "next day's return, %", "next day's volatility, %"], rows)
+        + table(["", "share", "mean bars", "days", "next day's return, %", "next day's volatility, %"], rows)
         + "\n\n"
         + _verdict(findings.real)
     )

@@ -30,10 +30,28 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, aligned, *rows))
 
 
-def between(each: Difference, factor: float) -> str:
-    """A difference and its interval in units of 1 / factor; a negative factor turns its sign."""
-    low, high = sorted((factor * each.low, factor * each.high))
-    return f"{factor * each.value:+.2f} ({low:+.2f} … {high:+.2f})"
+def between(each: Difference | None, factor: float) -> str:
+    """A difference and its interval in units of 1 / factor, or a dash; a negative factor turns its sign."""
+    if each is None:
+        return "–"
+    value, low, high = (factor * number + 0.0 for number in (each.value, each.low, each.high))  # no −0
+    low, high = sorted((low, high))
+    return f"{value:+.2f} ({low:+.2f} … {high:+.2f})"
+
+
+def drawn_from(seeds: int, folds: int) -> str:
+    """What the paired bootstrap draws, and how far its intervals can be trusted: see `paired_difference`."""
+    few = [what for what, count in (("one seed", seeds), ("one fold", folds)) if count == 1]
+    trust = (
+        f"of {' and '.join(few)} alone: they say nothing of others" if few
+        else f"with {folds} folds that truly differ they are {'much' if folds < 4 else 'somewhat'} too narrow"
+    )  # fmt: skip
+    return f"{counted(seeds, 'seed')}, {counted(folds, 'fold')} and blocks of two horizons ({trust})"
+
+
+def counted(count: int, what: str) -> str:
+    """So many of them."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def chance(p: float | None) -> str:

@@ -21,9 +21,9 @@ import torch
 from loguru import logger
 from torch import nn
 
-from trading_bot.domain.market import Candles, Floats
+from trading_bot.domain.market import Floats
 from trading_bot.errors import ConfigurationError, unknown
-from trading_bot.experiments.forecast import DATA, key_of, told
+from trading_bot.experiments.forecast import DATA, describe, key_of, told
 from trading_bot.experiments.time_llm_report import PAGE, Findings, write
 from trading_bot.experiments.weighted_fit import SIZES
 from trading_bot.market_data.candle_files import read
@@ -59,14 +59,20 @@ def fit_of(arm: str, seed: int, config: FitConfig, llm_path: str = RANDOM) -> Fi
 
 def judge(
     data: PreparedData, arms: Sequence[str], seeds: Sequence[int], folds: int, config: FitConfig, work: Path,
-    llm_path: str = RANDOM,
+    llm_path: str = RANDOM, read_by: str = "",
 ) -> dict[str, tuple[Evaluation, ...]]:  # fmt: skip
-    """Every arm with every seed, seed by seed; by arm, an evaluation for each seed."""
+    """Every arm with every seed, seed by seed; by arm, an evaluation for each seed.
+
+    Parameters
+    ----------
+    read_by : what tells the language model of `llm_path` from another that was there before, for `backbone`
+    """
     found: dict[str, list[Evaluation]] = {arm: [] for arm in arms}
     for seed in seeds:
         for arm in arms:
             fit = fit_of(arm, seed, config, llm_path)
-            folder = work / f"{arm}-{seed}-{key_of(data, fit, folds)}"
+            model = f"-{read_by}" if read_by and arm == "backbone" else ""
+            folder = work / f"{arm}-{seed}-{key_of(data, fit, folds)}{model}"
             found[arm].append(walk_forward(data, fit, folds, folder, told(f"{arm} seed {seed}")))
     return {arm: tuple(each) for arm, each in found.items()}
 
@@ -80,6 +86,12 @@ def networks_of(
         arm: build_model(fit.model, **fit.sizes, time=data.length, features=len(data.names))
         for arm, fit in fits.items()
     }
+
+
+def fingerprint_of(network: nn.Module) -> str:
+    """Ten letters of the fingerprint of its language model."""
+    (found,) = (each for name, each in network.named_buffers() if name.endswith("fingerprint"))
+    return bytes(found.tolist()).hex()[:10]
 
 
 def step_seconds(
@@ -112,6 +124,13 @@ def _turn(network: nn.Module, X: torch.Tensor, y: torch.Tensor, steps: int) -> C
 def main(arguments: list[str] | None = None) -> None:
     options = _options(arguments)
     logger.disable("trading_bot.models")  # one line a fit, which the page says once
+    try:
+        _run(options)
+    finally:
+        logger.enable("trading_bot.models")
+
+
+def _run(options: argparse.Namespace) -> None:
     candles = read(options.data)[0]
     config = dataclasses.replace(DEFAULT, epochs=options.epochs, batches_per_epoch=options.batches)
     arms, seeds, llm_path = tuple(options.arms.split(",")), tuple(range(1, options.seeds + 1)), options.llm_path
@@ -120,8 +139,9 @@ def main(arguments: list[str] | None = None) -> None:
         check_config(fit_of(arm, seeds[0], config, llm_path), data.length, len(data.names))
     for train, _ in splits_of(data, options.folds):
         check_rows(data.y[train], data.horizon, config)
-    found = judge(data, arms, seeds, options.folds, config, options.work, llm_path)
     networks = networks_of(arms, data, config, seeds[0], llm_path)
+    read_by = fingerprint_of(networks["backbone"]) if "backbone" in arms and llm_path != RANDOM else ""
+    found = judge(data, arms, seeds, options.folds, config, options.work, llm_path, read_by)
     findings = Findings(
         data=data,
         config=config,
@@ -134,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
         step={arm: float(np.median(each)) for arm, each in
               step_seconds(networks, data, config.batch_size, options.rounds).items()},
         command=_command(options),
-        source=_describe(candles),
+        source=describe(candles),
         sha256=hashlib.sha256(options.data.read_bytes()).hexdigest(),
     )  # fmt: skip
     write(findings, options.output)
@@ -166,11 +186,6 @@ def _command(options: argparse.Namespace) -> str:
     words = [f"--{name} {getattr(options, name)}" for name in names]
     words += [] if options.llm_path == RANDOM else ["--llm-path DIR"]
     return f"python -m trading_bot.experiments.time_llm --data {options.data.name} {' '.join(words)}"
-
-
-def _describe(candles: Candles) -> str:
-    days = [str(candles.time[row].astype("datetime64[ms]"))[:10] for row in (0, -1)]
-    return f"{len(candles):,} candles of {candles.symbol} {candles.timeframe}, {days[0]} to {days[1]}"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,16 @@ from matplotlib.figure import Figure
 
 from trading_bot import __version__
 from trading_bot.domain.market import Floats
-from trading_bot.experiments.report_section import between, chance, listed, table, write_section
+from trading_bot.experiments.adaptive_vs_fixed_comparison import Losses, over_seeds
+from trading_bot.experiments.report_section import (
+    between,
+    chance,
+    counted,
+    drawn_from,
+    listed,
+    table,
+    write_section,
+)
 from trading_bot.experiments.statistics import Difference, diebold_mariano, holm, paired_difference
 from trading_bot.training.devices import pick_device
 from trading_bot.training.evaluation import Evaluation
@@ -28,8 +37,6 @@ PAGE, PICTURE = "time-llm.md", "time-llm.png"
 BASELINES = ("zero", "mean", "persistence", "ridge")
 SUBJECT = "backbone"
 LEVEL = 0.05
-
-Losses = list[list[Floats]]  # [seed][fold] → (rows,)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +119,7 @@ def compare(found: Findings, first: str, second: str) -> Comparison:
     own, other = found.errors(first), found.errors(second)
     block = 2 * found.data.horizon
     signs = None if second == "zero" else paired_difference(found.missed(first), found.missed(second), block)
-    dm = diebold_mariano(_over_seeds(own), _over_seeds(other), found.data.horizon).p
+    dm = diebold_mariano(over_seeds(own), over_seeds(other), found.data.horizon).p
     return Comparison(first, second, paired_difference(own, other, block), dm, signs)
 
 
@@ -147,9 +154,9 @@ def _head(found: Findings) -> str:
     return (
         "## What the language model adds\n\n"
         f"{found.source}: {len(data.y):,} windows of {data.length} bars × {len(data.names)} features, return over "
-        f"{data.horizon} bars; {found.folds} walk-forward folds, seeds {', '.join(map(str, found.seeds))}. Every "
-        f"network is fitted on everything before a fold, less {data.horizon} purged rows, for at most {budget} of "
-        f"{fit.batch_size} rows (loss {fit.loss}, {fit.optimizer} at {fit.learning_rate:g}); the newest "
+        f"{data.horizon} bars; {counted(found.folds, 'walk-forward fold')}, seeds {', '.join(map(str, found.seeds))}. "
+        f"Every network is fitted on everything before a fold, less {data.horizon} purged rows, for at most {budget} "
+        f"of {fit.batch_size} rows (loss {fit.loss}, {fit.optimizer} at {fit.learning_rate:g}); the newest "
         f"{fit.validation:.0%} of its rows choose the epoch. A small budget: `--epochs`, `--batches` and `--seeds` "
         f"give a larger one.\n\n    {found.command}" + (without if found.random else "") + f"\n\n![errors]({PICTURE})"
     )
@@ -235,10 +242,9 @@ def _compared(title: str, what: str, comparisons: Sequence[Comparison], found: F
     header = ("first", "less", "MAE, 10⁻⁵ (95 %)", "p", "Holm", "DM p", "hits, points (95 %)", "p", "Holm")
     return (
         f"{title}\n\n{what}; below 0 in the errors, above 0 in the hits, the first is better.\n\n{table(header, rows)}"
-        f"\n\nPaired by seed, fold and row; intervals and p by a bootstrap over {len(found.seeds)} seeds, {found.folds}"
-        f" folds and blocks of two horizons (with {found.folds} folds that truly differ they are somewhat too narrow); "
-        "Holm over the rows of its column; DM is Diebold and Mariano's test of the errors averaged over seeds, with "
-        "Bartlett weights."
+        f"\n\nPaired by seed, fold and row; intervals and p by a bootstrap over "
+        f"{drawn_from(len(found.seeds), found.folds)}; Holm over the rows of its column; DM is Diebold and Mariano's "
+        "test of the errors averaged over seeds, with Bartlett weights."
     )
 
 
@@ -253,7 +259,7 @@ def _how(found: Findings) -> str:
     cores = f"{torch.get_num_threads()} of {os.cpu_count()} cores ({platform.machine()})"
     return (
         f"### How it was measured\n\nWhat reads the patches — {labels or 'no Time-LLM'}. Training took {times} of "
-        f"wall-clock time on a busy machine: {cores}, device {pick_device(found.config.device)}. Python "
+        f"wall-clock time: {cores}, device {pick_device(found.config.device)}. Python "
         f"{platform.python_version()}, trading-bot {__version__}, torch {torch.__version__}{library}, scikit-learn "
         f"{sklearn.__version__}, numpy {np.__version__}.\n\nCandles: {found.source}, sha256 `{found.sha256}`."
     )
@@ -286,11 +292,6 @@ def _interval(losses: Losses, found: Findings) -> Difference:
     """Of their mean."""
     nothing = [[np.zeros(len(fold)) for fold in seed] for seed in losses]
     return paired_difference(losses, nothing, 2 * found.data.horizon)
-
-
-def _over_seeds(losses: Losses) -> Floats:
-    averaged: Floats = np.concatenate([np.mean(fold, axis=0) for fold in zip(*losses, strict=True)])
-    return averaged
 
 
 def _picture(found: Findings, against_zero: Sequence[Comparison], path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from trading_bot.domain.market import Candles
+from trading_bot.experiments.forecast import describe
 from trading_bot.experiments.trm_report import TRMFindings, write
 from trading_bot.market_data.candle_files import read
 from trading_bot.trading.strategy import load_strategies, read_signals
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     write(
         TRMFindings(
             name=options.data.name.partition(".")[0],
-            candles=_describe(candles),
+            candles=describe(candles),
             sha256=hashlib.sha256(options.data.read_bytes()).hexdigest(),
             data=data,
             config=config,
@@ -104,11 +104,6 @@ def main(arguments: list[str] | None = None) -> None:
         options.output,
     )
     print(f"{options.output / 'trm.md'} written")
-
-
-def _describe(candles: Candles) -> str:
-    dates = [str(candles.time[row].astype("datetime64[ms]"))[:10] for row in (0, -1)]
-    return f"{len(candles):,} candles of {candles.symbol} {candles.timeframe}, {dates[0]} to {dates[1]}"
 
 
 if __name__ == "__main__":

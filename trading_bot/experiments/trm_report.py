@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from trading_bot import __version__
 from trading_bot.domain.market import Floats
-from trading_bot.experiments.report_section import table
+from trading_bot.experiments.report_section import listed, table
 from trading_bot.models.trm import build_trm
 from trading_bot.training.scoring import block_interval
 from trading_bot.training.trm_evaluation import ARMS, BLOCK, TRMEvaluation, TRMScore, f1_interval
@@ -130,8 +130,8 @@ def _verdict(findings: TRMFindings) -> str:
     return (
         f"## Verdict\n\n{table(header, rows)}\n\nDifferences are paired row by row, the mean over seeds; the intervals "
         f"(circular block bootstrap over time) are widened for {COMPARISONS} comparisons, so that all hold together "
-        f"with 95 %. More often right than: {_listed(better['accuracy'])}; earned more than: {_listed(better['pnl'])}; "
-        f"both: {_listed(beaten)}."
+        f"with 95 %. More often right than: {listed(better['accuracy'])}; earned more than: {listed(better['pnl'])}; "
+        f"both: {listed(beaten)}."
         + ("" if len(better["pnl"]) == len(rows) else null)  # a use it has only if it earns more than either
         + _of_one_class(findings)
     )
@@ -243,10 +243,6 @@ def _how(findings: TRMFindings) -> str:
         "The intervals say how the mean varies with time, not with the seed: compare the seeds' own lines.\n\n"
         f"Candles: {findings.name}, sha256 `{findings.sha256}`."
     )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) or "none"
 
 
 def _signed(low: float, high: float, digits: int = 2) -> str:

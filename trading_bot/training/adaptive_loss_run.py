@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trading_bot.domain.market import Candles, hash_of
-from trading_bot.durable import replacing
+from trading_bot.domain.market import Candles
 from trading_bot.errors import ConfigurationError, TrainingError
 from trading_bot.features.selection import FeatureSelector
 from trading_bot.features.table import CANDIDATES, column_names
@@ -36,6 +35,7 @@ from trading_bot.training.evaluation import ARMS, baselines
 from trading_bot.training.forecaster import Forecaster, ScaledForecast, describe_features
 from trading_bot.training.optimizers import create_optimizer
 from trading_bot.training.prepared_data import PreparedData, prepare_data
+from trading_bot.training.run_folder import candle_hash, unwritable, write_json
 from trading_bot.training.scoring import Score, score
 
 DATASETS = ("CRYPTEX", "CRYPTEX_ENHANCED_OPTIMIZED")
@@ -134,7 +134,7 @@ def run_adaptive(
         trainer.plot_weight_evolution(folder / "weights.png")
     forecaster = Forecaster.load(folder / MODEL)  # what was written is what will be used
     told = {"scores": judged["scores"], "language_model": forecaster.label, **results.as_json()}
-    _write(folder / "report.json", told)
+    write_json(folder / "report.json", told)
     (folder / "state.safetensors").unlink(missing_ok=True)
     return AdaptiveRun(folder, results, forecaster, scores, data.names, loss.steps, uncalibrated)
 
@@ -179,7 +179,7 @@ def _prepared(config: AdaptiveRunConfig, candles: Candles) -> tuple[PreparedData
 def _begin(root: Path, config: AdaptiveRunConfig, candles: Candles) -> Path:
     """The run's folder; an unfinished run in it goes on only if it is the same."""
     folder = root / config.model_id
-    asked = json.loads(json.dumps({"config": asdict(config), "data": hash_of({candles.symbol: candles})}))
+    asked = json.loads(json.dumps({"config": asdict(config), "data": candle_hash(candles)}))
     kept = folder / "run.json"
     try:
         found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
@@ -192,11 +192,14 @@ def _begin(root: Path, config: AdaptiveRunConfig, candles: Candles) -> Path:
             f"{folder} holds an unfinished training with other settings or candles; go on with those, remove it, or "
             "choose another model id"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(root, error) from None
     if (folder / "report.json").exists():
         for old in ("report.json", "state.safetensors"):
             (folder / old).unlink(missing_ok=True)
-    _write(kept, asked)
+    write_json(kept, asked)
     return folder
 
 
@@ -212,7 +215,7 @@ def _facts(
         "trained_from": int(data.time[0]),
         "judged_from": int(data.time[end + data.horizon]),
         "trained_until": int(candles.time[-1]),  # nothing before it is unseen: the newest rows told its calibration
-        "data_hash": hash_of({candles.symbol: candles}),
+        "data_hash": candle_hash(candles),
         "training": _training(config),
         "weights": dict(results.weights),
     }
@@ -223,8 +226,3 @@ def _training(config: AdaptiveRunConfig) -> dict[str, Any]:
     plain = {name: value for name, value in asdict(config).items() if name not in ("model_id", "features", "length")}
     loss = plain.pop("loss")
     return {**plain, "loss": loss.pop("combination"), **{name: value for name, value in loss.items() if value}}
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    with replacing(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())

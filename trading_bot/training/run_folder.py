@@ -14,17 +14,33 @@ from trading_bot.errors import CheckpointError, ConfigurationError, unknown
 
 
 def new_folder(root: Path, moment: datetime, word: str) -> Path:
-    """A folder under `root` that was not there, named by the moment and a word."""
-    root.mkdir(parents=True, exist_ok=True)
+    """A folder under `root` that was not there, named by the moment and a word.
+
+    Raises
+    ------
+    ConfigurationError
+        If none can be made there.
+    """
     name = f"{moment:%Y%m%d-%H%M%S}-{word}"
-    for attempt in range(1, 100):
-        folder = root / (name if attempt == 1 else f"{name}-{attempt}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, 100):
+            folder = root / (name if attempt == 1 else f"{name}-{attempt}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise unwritable(root, error) from None
     raise ConfigurationError(f"{root / name} and 98 like it exist; remove some or wait a second")
+
+
+def unwritable(root: Path, error: OSError) -> ConfigurationError:
+    """What to tell of a place where no run's folder can be made."""
+    return ConfigurationError(
+        f"no run can be kept in {root}: {error.strerror}; name a folder that can be written (--runs)"
+    )
 
 
 def find_folder(root: Path, name: str, holding: str) -> Path:

@@ -66,6 +66,7 @@ class TRMFitConfig:
         if not 0 < self.validation < 1:
             raise TrainingError(f"validation is {self.validation!r}; wanted a share above 0 and below 1, such as 0.15")
         within("ema", self.ema, 0.0, 1.0)
+        positive("learning_rate", self.learning_rate)
         positive("max_grad_norm", self.max_grad_norm)
         object.__setattr__(self, "betas", tuple(self.betas))
 
