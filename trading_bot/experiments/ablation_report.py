@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trading_bot import __version__
 from trading_bot.experiments.ablation import AVERAGE, BASELINE, FULL, MODES, PLACEBOS
 from trading_bot.experiments.ablation_analysis import Interval
 from trading_bot.experiments.ablation_effects import ADAPTED, AblationFindings
@@ -24,6 +20,7 @@ from trading_bot.experiments.report_section import (
     chance,
     counted,
     drawn_from,
+    how_it_was_measured,
     listed,
     table,
     write_section,
@@ -47,7 +44,7 @@ def write(findings: AblationFindings, folder: Path, command: str, source: str, s
     parts = [
         TITLE, _head(findings, command, source), _learned(findings), f"![modes and effects]({PICTURE})",
         _verdict(findings), _modes(findings), _effects(findings), _weights(findings), _seed_own(findings),
-        _images(), _how(findings, source, sha256),
+        _images(), how_it_was_measured(source, sha256),
     ]  # fmt: skip
     write_section(folder / PAGE, "\n\n".join(parts), "# Ablation of the loss monitor and the controller")
 
@@ -264,14 +261,6 @@ def _images() -> str:
         "    trading-bot experiment ablation --task cifar10 --monitor FILE --controller FILE "
         "--output_dir results/ablation-cifar10\n"
         "    trading-bot experiment analyze results/ablation-cifar10"
-    )
-
-
-def _how(found: AblationFindings, source: str, sha256: str) -> str:
-    return (
-        f"### How it was measured\n\nPython {platform.python_version()}, trading-bot {__version__}, torch "
-        f"{torch.__version__}, numpy {np.__version__}, one thread, {os.cpu_count()} cores ({platform.machine()})."
-        f"\n\nCandles: {source}, sha256 `{sha256}`."
     )
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from trading_bot import __version__
 from trading_bot.experiments.adaptive_vs_fixed import EQUAL, RANDOM, SINGLE, STATIC, TUNED, Plan
 from trading_bot.experiments.adaptive_vs_fixed_comparison import Findings
 from trading_bot.experiments.report_section import (
@@ -19,6 +15,7 @@ from trading_bot.experiments.report_section import (
     chance,
     counted,
     drawn_from,
+    how_it_was_measured,
     listed,
     table,
     write_section,
@@ -41,7 +38,7 @@ def write(findings: Findings, folder: Path, command: str, source: str, sha256: s
     parts = [
         TITLE, _head(findings, command, source), f"![differences from tuned static weights]({PICTURE})",
         _verdict(findings), _scores(findings), _last(findings), _weights(findings), _seed_own(),
-        _how(findings, source, sha256),
+        how_it_was_measured(source, sha256, "; seconds are of CPU"),
     ]  # fmt: skip
     write_section(folder / PAGE, "\n\n".join(parts), "# Adaptive loss")
 
@@ -203,14 +200,6 @@ def _seed_own() -> str:
         "no network was trained. A combined loss that falls says little besides, for it also falls when weight moves "
         "to a smaller loss. What such a claim would have to mean is measured by the table above, which neither "
         "confirms nor refutes those numbers: they are of another thing."
-    )
-
-
-def _how(found: Findings, source: str, sha256: str) -> str:
-    return (
-        f"### How it was measured\n\nPython {platform.python_version()}, trading-bot {__version__}, torch "
-        f"{torch.__version__}, numpy {np.__version__}, one thread, {os.cpu_count()} cores ({platform.machine()}); "
-        f"seconds are of CPU.\n\nCandles: {source}, sha256 `{sha256}`."
     )
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from trading_bot import __version__
 from trading_bot.experiments.statistics import Difference
 
 
@@ -28,6 +34,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table whose first column is words and the others numbers."""
     aligned = ["---", *("---:" for _ in header[1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, aligned, *rows))
+
+
+def how_it_was_measured(source: str, sha256: str, more: str = "") -> str:
+    """Versions, machine, data; `more` is told of the machine."""
+    return (
+        f"### How it was measured\n\nPython {platform.python_version()}, trading-bot {__version__}, torch "
+        f"{torch.__version__}, numpy {np.__version__}, one thread, {os.cpu_count()} cores ({platform.machine()}){more}."
+        f"\n\nCandles: {source}, sha256 `{sha256}`."
+    )
 
 
 def between(each: Difference | None, factor: float) -> str:
