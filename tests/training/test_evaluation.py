@@ -72,6 +72,8 @@ def test_finished_folds_are_not_done_again(tmp_path: Path, evaluation: Evaluatio
         assert fold.histories["cnn"]["val_loss"] == whole.histories["cnn"]["val_loss"]
     with pytest.raises(CheckpointError, match=r"fold-1\.safetensors is not this fold's: it holds other rows"):
         walk_forward(DATA, QUICK, 4, tmp_path)
+    with pytest.raises(CheckpointError, match=r"fold-1\.safetensors was made with settings or features \w+, wanted"):
+        walk_forward(DATA, dataclasses.replace(QUICK, learning_rate=0.002), 3, tmp_path)
     damaged = tmp_path / "fold-1.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-9])
     with pytest.raises(CheckpointError, match="cut short"):

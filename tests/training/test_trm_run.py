@@ -174,6 +174,8 @@ def test_other_candles_labels_or_files_are_refused(done: TRMRunResult, tmp_path:
     assert len(run.own_candles(LATER)) == 700, "those that came since are left out"
     with pytest.raises(CheckpointError, match="the strategies have changed since"):
         execute_trm(run, CANDLES, prepared(seed=5))
+    with pytest.raises(CheckpointError, match=r"fold-1\.safetensors was made with settings or features \w+, wanted"):
+        walk_forward_trm(prepared(), dataclasses.replace(QUICK, learning_rate=0.002), 2, folder=run.folder / "folds")
     fold = run.folder / "folds/fold-2.safetensors"
     (run.folder / "folds/fold-1.safetensors").replace(fold)
     with pytest.raises(CheckpointError, match="is not this fold's: it holds other rows; remove it"):

@@ -15,8 +15,10 @@ from trading_bot.errors import CheckpointError
 from trading_bot.training.baselines import ridge_forecast
 from trading_bot.training.checkpoint_file import SUFFIX, read_checkpoint, write_checkpoint
 from trading_bot.training.fitting import FitConfig, Watcher, fit_forecaster
+from trading_bot.training.forecaster import describe_features
 from trading_bot.training.history import TrainingHistory
 from trading_bot.training.prepared_data import PreparedData
+from trading_bot.training.run_folder import check_settings, settings_hash
 from trading_bot.training.scoring import Score, score
 from trading_bot.training.walk_forward import Rows, WalkForwardValidator
 
@@ -81,12 +83,15 @@ def walk_forward(
     ------
     TrainingError
         If the rows do not allow these folds, or as `fit_forecaster`.
+    CheckpointError
+        If a fold that was kept is damaged, of other rows or other settings.
     """
     done = []
+    asked = settings_hash(config.as_json(), describe_features(data.names, data.length), data.horizon)
     for number, (train, held) in enumerate(splits_of(data, folds), start=1):
         kept = folder / f"fold-{number}{SUFFIX}" if folder is not None else None
         if kept is not None and kept.exists():
-            done.append(_read(kept, number, held))
+            done.append(_read(kept, number, held, asked))
             continue
         past, test = slice(int(train[0]), int(train[-1]) + 1), slice(int(held[0]), int(held[-1]) + 1)
         fitted = fit_forecaster(
@@ -97,7 +102,7 @@ def walk_forward(
         forecasts = {"model": fitted.forecaster.forecast(data.X[test]), **baselines(data, past, test)}
         fold = Fold(number, len(train), held, forecasts, fitted.histories)
         if kept is not None:
-            _write(kept, fold)
+            _write(kept, fold, asked)
         done.append(fold)
     return Evaluation(data, tuple(done))
 
@@ -117,13 +122,15 @@ def _naming(watch: Watcher, fold: str) -> Watcher:
     return lambda fit, epoch, values: watch(f"{fold} {fit}", epoch, values)
 
 
-def _write(path: Path, fold: Fold) -> None:
+def _write(path: Path, fold: Fold, asked: str) -> None:
     tensors = {arm: torch.from_numpy(forecast) for arm, forecast in fold.forecasts.items()}
-    write_checkpoint(path, tensors, {"kind": "fold", "trained": fold.trained, "histories": fold.histories})
+    write_checkpoint(path, tensors, {"kind": "fold", "asked": asked, "trained": fold.trained,
+                                    "histories": fold.histories})  # fmt: skip
 
 
-def _read(path: Path, number: int, held: Rows) -> Fold:
+def _read(path: Path, number: int, held: Rows, asked: str) -> Fold:
     tensors, facts = read_checkpoint(path)
+    check_settings(facts.get("asked"), asked, path)
     if set(tensors) != set(ARMS) or any(tensor.shape != (len(held),) for tensor in tensors.values()):
         raise CheckpointError(f"{path} is not this fold's: it holds other rows; remove it, and the fold is done again")
     histories: dict[str, Any] = facts["histories"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -74,6 +75,24 @@ def candles_of(run_id: str, period: tuple[int, int], data_hash: str, candles: Ca
 def candle_hash(candles: Candles) -> str:
     """Hash of candles, by which a run and its model know them."""
     return hash_of({candles.symbol: candles})
+
+
+def settings_hash(*settings: Any) -> str:
+    """Hash of settings, as JSON has them, by which a finished part of a run knows what it was made with."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_settings(kept: Any, wanted: str, path: Path) -> None:
+    """Refuse a part that was made with other settings, or by a version that computes features otherwise.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    if kept != wanted:
+        raise CheckpointError(
+            f"{path} was made with settings or features {kept}, wanted {wanted}; remove it, and it is done again"
+        )
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -20,7 +20,9 @@ from trading_bot.domain.market import Floats
 from trading_bot.errors import CheckpointError, TrainingError
 from trading_bot.training.checkpoint_file import SUFFIX, read_checkpoint, write_checkpoint
 from trading_bot.training.fitting import Watcher
+from trading_bot.training.forecaster import describe_features
 from trading_bot.training.history import TrainingHistory
+from trading_bot.training.run_folder import check_settings, settings_hash
 from trading_bot.training.scoring import COVERAGE, FEWEST, block_interval
 from trading_bot.training.trm_labels import CLASSES, TRMData
 from trading_bot.training.trm_trainer import TRMFitConfig, fit_trm, split_rows
@@ -149,23 +151,23 @@ def walk_forward_trm(
 
     Parameters
     ----------
-    folder : where finished folds are kept; what is there already is not done again, so it must be of this data and
-        these settings
+    folder : where finished folds are kept; what is there already is not done again, so it must be of this data
 
     Raises
     ------
     TrainingError
         If the rows do not allow these folds, or as `fit_trm`.
     CheckpointError
-        If a fold that was kept is damaged or of other rows.
+        If a fold that was kept is damaged, of other rows or other settings.
     """
     check_folds(data, config, folds)
     done = []
+    asked = settings_hash(config.as_json(), describe_features(data.names, data.length), data.horizon, data.cost)
     for number, (train, test) in enumerate(splits_of(data, folds), start=1):
         held, rows = test[:: data.horizon], len(train)
         kept = None if folder is None else folder / f"fold-{number}{SUFFIX}"
         if kept is not None and kept.exists():
-            done.append(_read(kept, number, rows, held))
+            done.append(_read(kept, number, rows, held, asked))
             continue
         fitted = fit_trm(data, config, rows, _naming(watch, f"fold {number}/{folds}"))
         said = fitted.selector.choose(data.X[held])
@@ -175,7 +177,7 @@ def walk_forward_trm(
             number, rows, held, chosen, said.probabilities, said.steps, fitted.selector.threshold, fitted.history
         )
         if kept is not None:
-            _write(kept, fold)
+            _write(kept, fold, asked)
         done.append(fold)
     return TRMEvaluation(data, tuple(done))
 
@@ -262,15 +264,17 @@ def _surprise(probabilities: Floats, labels: Rows) -> Floats:
     return found
 
 
-def _write(path: Path, fold: TRMFold) -> None:
+def _write(path: Path, fold: TRMFold, asked: str) -> None:
     tensors = {f"chosen {arm}": torch.from_numpy(each) for arm, each in fold.chosen.items()}
     tensors |= {"probabilities": torch.from_numpy(fold.probabilities), "steps": torch.from_numpy(fold.steps)}
-    facts = {"kind": "trm fold", "trained": fold.trained, "threshold": fold.threshold, "history": fold.history}
+    facts = {"kind": "trm fold", "asked": asked, "trained": fold.trained, "threshold": fold.threshold,
+             "history": fold.history}  # fmt: skip
     write_checkpoint(path, tensors, facts)
 
 
-def _read(path: Path, number: int, trained: int, held: Rows) -> TRMFold:
+def _read(path: Path, number: int, trained: int, held: Rows, asked: str) -> TRMFold:
     tensors, facts = read_checkpoint(path)
+    check_settings(facts.get("asked"), asked, path)
     shapes: dict[str, tuple[int, ...]] = {f"chosen {arm}": (len(held),) for arm in ARMS}
     shapes |= {"probabilities": (len(held), len(CLASSES)), "steps": (len(held),)}
     if {name: tuple(each.shape) for name, each in tensors.items()} != shapes or facts["trained"] != trained:
