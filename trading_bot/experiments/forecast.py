@@ -50,11 +50,11 @@ def key_of(data: PreparedData, fit: FitConfig, folds: int) -> str:
     return digest.hexdigest()[:10]
 
 
-def told(what: str) -> Watcher:
-    """A line for each epoch, on a terminal in the place of the one before."""
+def told(what: str, step: str = "epoch") -> Watcher:
+    """A line for each epoch, or what a step is called, on a terminal in the place of the one before."""
 
     def tell(fit: str, epoch: int, values: Mapping[str, float]) -> None:
-        text = f"{what}  {fit}  epoch {epoch + 1}  val {values['val_loss']:.4g}  {values['seconds']:.1f} s"
+        text = f"{what}  {fit}  {step} {epoch + 1}  val {values['val_loss']:.4g}  {values['seconds']:.1f} s"
         print(f"\r\033[K{text}" if sys.stderr.isatty() else text, end="" if sys.stderr.isatty() else "\n",
               file=sys.stderr, flush=True)  # fmt: skip
 

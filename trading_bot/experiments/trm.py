@@ -12,17 +12,14 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from trading_bot.experiments.forecast import describe
+from trading_bot.experiments.forecast import describe, told
 from trading_bot.experiments.trm_report import TRMFindings, write
 from trading_bot.market_data.candle_files import read
 from trading_bot.trading.strategy import load_strategies, read_signals
-from trading_bot.training.fitting import Watcher
 from trading_bot.training.forecaster import describe_features
 from trading_bot.training.trm_evaluation import TRMEvaluation, check_folds, walk_forward_trm
 from trading_bot.training.trm_labels import STRATEGIES, TRMData, prepare_trm_data
@@ -36,7 +33,8 @@ def judge(data: TRMData, config: TRMFitConfig, folds: int, seeds: int, work: Pat
     found = []
     for seed in range(seeds):
         fit = dataclasses.replace(config, seed=seed)
-        found.append(walk_forward_trm(data, fit, folds, _told(seed), work / f"trm-{seed}-{_key(data, fit, folds)}"))
+        folder = work / f"trm-{seed}-{_key(data, fit, folds)}"
+        found.append(walk_forward_trm(data, fit, folds, told(f"seed {seed}", "look"), folder))
     return tuple(found)
 
 
@@ -47,15 +45,6 @@ def _key(data: TRMData, fit: TRMFitConfig, folds: int) -> str:
     digest.update(data.pnl.tobytes())
     digest.update(data.labels.tobytes())
     return digest.hexdigest()[:10]
-
-
-def _told(seed: int) -> Watcher:
-    def tell(fit: str, epoch: int, values: Mapping[str, float]) -> None:
-        text = f"seed {seed}  {fit}  look {epoch + 1}  val {values['val_loss']:.4g}  {values['seconds']:.1f} s"
-        print(f"\r\033[K{text}" if sys.stderr.isatty() else text, end="" if sys.stderr.isatty() else "\n",
-              file=sys.stderr, flush=True)  # fmt: skip
-
-    return tell
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -57,6 +57,14 @@ def write_checkpoint(path: Path, tensors: Tensors, facts: Mapping[str, Any], *, 
     return hashlib.sha256(data).hexdigest()
 
 
+def write_described(path: Path, tensors: Tensors, facts: Mapping[str, Any]) -> str:
+    """`write_checkpoint`, and the facts beside it as JSON, for people; each whole or not at all."""
+    digest = write_checkpoint(path, tensors, facts)
+    with replacing(path.with_suffix(".json")) as file:
+        file.write((json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+    return digest
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors (on the CPU) and facts of a file that `write_checkpoint` wrote.
 

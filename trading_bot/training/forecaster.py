@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from trading_bot.features.columns import Features
 from trading_bot.features.table import CANDIDATES
 from trading_bot.models.registry import label_of, model_config, rebuild
 from trading_bot.training.calibration import Calibration
-from trading_bot.training.checkpoint_file import read_checkpoint, write_checkpoint
+from trading_bot.training.checkpoint_file import read_checkpoint, write_described
 from trading_bot.training.data_loaders import BatchLoader, TimeSeriesDataset
 from trading_bot.training.model_checkpoint import load_weights
 
@@ -99,9 +98,7 @@ class Forecaster:
             **({} if self.label is None else {"language_model": self.label}),
             "scaler": {"mean": self.mean.tolist(), "std": self.std.tolist(), "target": self.scale},
         }
-        digest = write_checkpoint(path, self.network.state_dict(), facts)
-        path.with_suffix(".json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        return digest
+        return write_described(path, self.network.state_dict(), facts)
 
     @classmethod
     def load(cls, path: Path) -> Forecaster:

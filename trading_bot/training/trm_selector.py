@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trading_bot.domain.market import Floats
-from trading_bot.durable import replacing
 from trading_bot.errors import CheckpointError, TradingBotError, TrainingError
 from trading_bot.features.columns import Features
 from trading_bot.models.trm import TinyRecursiveModel, rebuild_trm, trm_config
-from trading_bot.training.checkpoint_file import read_checkpoint, write_checkpoint
+from trading_bot.training.checkpoint_file import read_checkpoint, write_described
 from trading_bot.training.forecaster import check_features
 from trading_bot.training.model_checkpoint import load_weights
 from trading_bot.training.walk_forward import Rows
@@ -118,10 +116,7 @@ class Selector:
             "scaler": {"mean": self.mean.tolist(), "std": self.std.tolist()},
             "threshold": self.threshold,
         }
-        digest = write_checkpoint(path, self.network.state_dict(), facts)
-        with replacing(path.with_suffix(".json")) as file:
-            file.write((json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
-        return digest
+        return write_described(path, self.network.state_dict(), facts)
 
     @classmethod
     def load(cls, path: Path) -> Selector:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trading_bot.training.loss_frame import positive
-from trading_bot.training.weight_policies.policy import Seen, Setting, WeightPolicy, Wish
+from trading_bot.training.weight_policies.policy import Seen, Setting, WeightPolicy, Wish, no_periods, two_periods
 from trading_bot.training.weight_policies.simplex import softmax
 
 
@@ -21,15 +21,11 @@ class DWA(WeightPolicy):
     def __init__(self, setting: Setting, *, temperature: float = 2.0) -> None:
         super().__init__(setting)
         self.temperature = positive("temperature", temperature)
-        self.memory = {"sum": [0.0] * self.count, "before": None}
+        self.memory = no_periods(self.count)
 
     def weigh(self, seen: Seen) -> Wish:
-        memory, frequency = self.memory, self.setting.frequency
-        memory["sum"] = [total + size for total, size in zip(memory["sum"], seen.sizes, strict=True)]
-        if seen.step % frequency:
+        periods = two_periods(self.memory, seen, self.setting.frequency)
+        if periods is None:
             return Wish()
-        means, before = [total / frequency for total in memory["sum"]], memory["before"]
-        memory["sum"], memory["before"] = [0.0] * self.count, means
-        if before is None:
-            return Wish()
+        means, before = periods
         return Wish(softmax([now / (then * self.temperature) for now, then in zip(means, before, strict=True)]))

@@ -116,3 +116,21 @@ class WeightPolicy(ABC):
     @abstractmethod
     def weigh(self, seen: Seen) -> Wish:
         """What it wants after this step was seen; called once a step of training, never in validation."""
+
+
+# rules that the literature states by epoch ----------------------------------------------------------------------------
+
+
+def no_periods(count: int) -> dict[str, Any]:
+    """What a policy of so many losses has to remember for `two_periods`."""
+    return {"sum": [0.0] * count, "before": None}
+
+
+def two_periods(memory: dict[str, Any], seen: Seen, steps: int) -> tuple[list[float], list[float]] | None:
+    """Take a step in; at the end of a period of so many steps its mean losses and the last one's, else None."""
+    memory["sum"] = [total + size for total, size in zip(memory["sum"], seen.sizes, strict=True)]
+    if seen.step % steps:
+        return None
+    means, before = [total / steps for total in memory["sum"]], memory["before"]
+    memory["sum"], memory["before"] = [0.0] * len(means), means
+    return None if before is None else (means, before)

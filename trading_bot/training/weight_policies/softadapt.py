@@ -6,7 +6,7 @@ import math
 
 from trading_bot.errors import TrainingError
 from trading_bot.training.loss_frame import is_number
-from trading_bot.training.weight_policies.policy import Seen, Setting, WeightPolicy, Wish
+from trading_bot.training.weight_policies.policy import Seen, Setting, WeightPolicy, Wish, no_periods, two_periods
 from trading_bot.training.weight_policies.simplex import softmax
 
 TINY = 1e-8
@@ -29,17 +29,13 @@ class SoftAdapt(WeightPolicy):
         if not is_number(beta) or not math.isfinite(beta):
             raise TrainingError(f"beta is {beta!r}; wanted a finite number, such as 0.1")
         self.beta, self.loss_weighted = float(beta), loss_weighted
-        self.memory = {"sum": [0.0] * self.count, "before": None}
+        self.memory = no_periods(self.count)
 
     def weigh(self, seen: Seen) -> Wish:
-        memory, frequency = self.memory, self.setting.frequency
-        memory["sum"] = [total + size for total, size in zip(memory["sum"], seen.sizes, strict=True)]
-        if seen.step % frequency:
+        periods = two_periods(self.memory, seen, self.setting.frequency)
+        if periods is None:
             return Wish()
-        means, before = [total / frequency for total in memory["sum"]], memory["before"]
-        memory["sum"], memory["before"] = [0.0] * self.count, means
-        if before is None:
-            return Wish()
+        means, before = periods
         changes = [now - then for now, then in zip(means, before, strict=True)]
         size = math.fsum(abs(change) for change in changes) + TINY
         weights = softmax([self.beta * change / size for change in changes])
